@@ -1,0 +1,12 @@
+"""``python -m couchdiscover``, and the console script."""
+
+
+def main() -> None:
+    """Runs the command line."""
+    from couchdiscover.cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()
