@@ -3,9 +3,9 @@
 
 def main() -> None:
     """Runs the command line."""
-    from couchdiscover.cli import app
+    from couchdiscover.cli import main as run
 
-    app()
+    run()
 
 
 if __name__ == "__main__":

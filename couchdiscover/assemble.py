@@ -1,0 +1,287 @@
+"""The story: discover, observe, decide, execute, and look again, until the end state holds."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from couchdiscover.couch import Access, Fleet
+from couchdiscover.deadline import Deadline, look_pause, retry_pauses
+from couchdiscover.discovery import Discovery, find_target
+from couchdiscover.errors import Denied, NotSo, NotYet, TimedOut, Unsafe
+from couchdiscover.execution import execute
+from couchdiscover.forecast import forecast
+from couchdiscover.kube import Kube
+from couchdiscover.logs import LOGGER
+from couchdiscover.model import (
+    Blocked,
+    ClusterView,
+    Decision,
+    Do,
+    Done,
+    Left,
+    NodeView,
+    Rejected,
+    Scope,
+    Step,
+    StepKind,
+    Topology,
+    Wait,
+)
+from couchdiscover.observation import Observer
+from couchdiscover.plan import Policy, decide
+from couchdiscover.report import Record
+from couchdiscover.settings import Settings
+
+TOPOLOGY_SECONDS = 1.0
+"""The StatefulSet and its endpoints are read again this often, at most: the API server is
+everybody's, and an address is published well before CouchDB listens there."""
+
+TOLD = 5
+"""How many pods a message names."""
+
+
+def assemble(
+    settings: Settings,
+    deadline: Deadline,
+    record: Record,
+    *,
+    on_secret: Callable[[str, str], None] = lambda _user, _password: None,
+    on_look: Callable[[Record], None] = lambda _: None,
+) -> str:
+    """Brings the cluster about, and returns one sentence on what came of it.
+
+    ``record`` is filled on the way. ``on_secret`` is told the credentials before anything is sent,
+    ``on_look`` is called after every look. Raises the errors of ``errors``.
+    """
+    run = _Run(settings, deadline, record, on_secret)
+    while True:
+        try:
+            topology, view = run.look()
+        except NotYet as missing:
+            run.wait({"": str(missing)})
+            continue
+        on_look(record)
+        decision = run.decide(topology, view)
+        record_warnings(record, getattr(decision, "warnings", ()))
+        if settings.dry_run:
+            return run.foretell(topology, view)
+        match decision:
+            case Done():
+                return run.conclusion(topology, view)
+            case Left(reason):
+                raise NotSo(reason)
+            case Blocked(hazard):
+                raise Unsafe(hazard)
+            case Rejected(reason):
+                raise Denied(reason)
+            case Do(steps):
+                run.take(steps, topology, view)
+            case Wait(reasons):
+                run.wait(reasons)
+
+
+def record_warnings(record: Record, warnings: Iterable[str]) -> None:
+    """Keeps warnings for the report, and says each once."""
+    for warning in record.warn(warnings):
+        LOGGER.warning(warning)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The parts of a run, and what it needs to remember between two looks: nothing it relies on."""
+
+    settings: Settings
+    deadline: Deadline
+    record: Record
+    on_secret: Callable[[str, str], None]
+    _discovery: Discovery | None = None
+    _observer: Observer | None = None
+    _topology: Topology | None = None
+    _read_at: float = 0.0
+    _just_joined: bool = False
+    _attempted: tuple[Step, ...] = ()
+    _rested: bool = False
+    _retries: Iterable[float] = field(default_factory=retry_pauses)
+    _problems: dict[Step, str] = field(default_factory=dict)
+    _said: dict[str, str] = field(default_factory=dict)
+    _waiting: dict[str, str] = field(default_factory=dict)
+
+    # --- looking ---
+
+    def look(self) -> tuple[Topology, ClusterView]:
+        """Reads the StatefulSet, now and then, and asks every node. Raises NotYet."""
+        discovery = self._discover()
+        if self._topology is None or time.monotonic() - self._read_at >= TOPOLOGY_SECONDS:
+            self._topology = discovery.topology()
+            self._read_at = time.monotonic()
+        topology = self.record.topology = self._topology
+        observer = self._observe(discovery)
+        record_warnings(self.record, topology.warnings)
+        view = self.record.view = observer.look(topology, quick=self._just_joined)
+        self._just_joined = False
+        self._tell(view)
+        return topology, view
+
+    def _discover(self) -> Discovery:
+        if self._discovery is None:
+            settings = self.settings
+            kube = Kube(
+                self.deadline,
+                kubeconfig=settings.kubeconfig,
+                context=settings.context,
+                request_timeout=settings.request_timeout,
+            )
+            target = find_target(settings, kube)
+            self.record.namespace, self.record.statefulset = target.namespace, target.statefulset
+            self._discovery = Discovery(kube, settings, target)
+            LOGGER.info(
+                f"StatefulSet {target.statefulset} in {target.namespace}, scope {target.scope}"
+                + (f" ({target.own.pod})" if target.own else "")
+            )
+        return self._discovery
+
+    def _observe(self, discovery: Discovery) -> Observer:
+        if self._observer is None:
+            settings = self.settings
+            credentials = discovery.credentials()
+            self.on_secret(credentials.user, credentials.password)
+            access = Access(credentials, settings.scheme, settings.verify, settings.request_timeout)
+            self._observer = Observer(
+                Fleet(access, self.deadline),
+                self.deadline,
+                discovery.target.scope,
+                settings.databases,
+            )
+        return self._observer
+
+    def decide(self, topology: Topology, view: ClusterView) -> Decision:
+        """What to do now."""
+        return decide(topology, view, self._scope, self._policy)
+
+    @property
+    def _policy(self) -> Policy:
+        return Policy(self.settings.repair, self.settings.repair_from)
+
+    # --- acting ---
+
+    def take(self, steps: tuple[Step, ...], topology: Topology, view: ClusterView) -> None:
+        """Takes steps; those that were just taken are first looked at once more, after a pause."""
+        if self.deadline.passed:
+            self._give_up({"": f"there was still to do: {self._told_steps(steps)}"})
+        if steps == self._attempted and not self._rested:
+            self.deadline.sleep(next(iter(self._retries)))
+            self._rested = True
+            return
+        self._attempted, self._rested = steps, False
+        if self._observer is None:
+            return
+        for outcome in execute(
+            steps, topology, view, self._observer.fleet, self.settings.databases
+        ):
+            step = outcome.step
+            if outcome.problem is None:
+                self._observer.note(step)
+                self._problems.pop(step, None)
+            elif self._problems.get(step) != outcome.problem:
+                self._problems[step] = outcome.problem
+                LOGGER.warning(f"{step.kind} {step.pod} did not succeed: {outcome.problem}")
+            if outcome.taken:
+                self.record.steps.append(step)
+                LOGGER.info(str(step))
+                if step.kind is StepKind.FINISH_CLUSTER:
+                    self.record.finished_here = True
+        self._just_joined = {step.kind for step in steps} == {StepKind.ADD_NODE} and not any(
+            node.finished for node in view.nodes
+        )
+
+    def foretell(self, topology: Topology, view: ClusterView) -> str:
+        """For ``--dry-run``: all steps that would follow. Raises NotSo where there are any."""
+        ahead = forecast(view, lambda then: self.decide(topology, then))
+        self.record.steps = list(ahead.steps)
+        match ahead.end:
+            case Blocked(hazard):
+                raise Unsafe(hazard)
+            case Rejected(reason):
+                raise Denied(reason)
+            case Left(reason):
+                raise NotSo(reason)
+            case Wait(reasons):
+                raise NotSo(f"waiting would be needed for {_told(reasons)}")
+            case _ if ahead.steps:
+                raise NotSo(f"there is to do: {self._told_steps(ahead.steps)}")
+            case _:
+                return "there is nothing to do"
+
+    # --- waiting ---
+
+    def wait(self, reasons: Mapping[str, str]) -> None:
+        """Says what is waited for, where that is new, and pauses. Raises TimedOut at the end."""
+        self._attempted = ()
+        self._waiting = {p: r for p, r in self._waiting.items() if p in reasons}
+        for pod, reason in list(reasons.items())[:TOLD]:
+            if self._waiting.get(pod) != reason:
+                LOGGER.info(f"waiting for {pod} {reason}" if pod else f"waiting: {reason}")
+        self._waiting |= reasons
+        if self.deadline.passed:
+            self._give_up(reasons)
+        self.deadline.sleep(look_pause())
+
+    def _give_up(self, reasons: Mapping[str, str]) -> None:
+        notes = [_told(reasons)]
+        if self._topology is not None and self._topology.unpublished:
+            notes.append(
+                f"Service {self._topology.service} hides pods that are not ready, so they cannot "
+                "find each other: set publishNotReadyAddresses: true"
+            )
+        notes += [f"{s.kind} {s.pod} failed: {p}" for s, p in list(self._problems.items())[:TOLD]]
+        waited = f"timed out after {self.deadline.seconds:g} s"
+        if self.deadline.seconds == 0:
+            waited = "one look, and it is not so"
+        raise TimedOut(f"{waited}: {'; '.join(notes)}")
+
+    # --- telling ---
+
+    def conclusion(self, topology: Topology, view: ClusterView) -> str:
+        """What holds now, in a sentence."""
+        if topology.own is not None:
+            own = view.sight(topology.own)
+            members = len(own.cluster_nodes) if isinstance(own, NodeView) else 0
+            verb = "is now" if self.record.steps else "is"
+            return f"{topology.own} {verb} in a cluster of {members}"
+        nodes = len(topology.expected)
+        whole = f"{nodes} nodes are one cluster" if nodes > 1 else "1 node is set up"
+        already = "" if self.record.steps else ", as they were" if nodes > 1 else ", as it was"
+        return f"{whole}, verified on each{already}" if nodes > 1 else f"{whole}{already}"
+
+    def _tell(self, view: ClusterView) -> None:
+        """Each change of a node, once."""
+        for node in view.nodes:
+            version = f"CouchDB {node.version}" if node.version else "CouchDB"
+            facts = f"{node.state}, {len(node.cluster_nodes)} members, "
+            facts += f"{len(node.all_nodes & node.cluster_nodes)} connected"
+            if self._said.get(node.pod) != facts:
+                known = node.pod in self._said
+                self._said[node.pod] = facts
+                LOGGER.info(
+                    f"{node.pod}: {facts}"
+                    if known
+                    else f"{node.pod} answers at {node.address} as {node.name}, {version}: {facts}"
+                )
+
+    @property
+    def _scope(self) -> Scope:
+        return self._discover().target.scope
+
+    def _told_steps(self, steps: Iterable[Step]) -> str:
+        return _listed([f"{step.kind} {step.pod}" for step in steps])
+
+
+def _told(reasons: Mapping[str, str]) -> str:
+    waited = [f"{pod} {reason}" for pod, reason in reasons.items() if pod]
+    plain = [reason for pod, reason in reasons.items() if not pod]
+    return "; ".join(plain) or f"waiting for {_listed(waited)}"
+
+
+def _listed(texts: list[str]) -> str:
+    more = f", and {len(texts) - TOLD} more" if len(texts) > TOLD else ""
+    return "; ".join(texts[:TOLD]) + more

@@ -1,0 +1,280 @@
+"""CouchDB's HTTP interface: one method per endpoint, no policy.
+
+The only place that talks to CouchDB. Whatever goes wrong is raised as ``CouchFailure``.
+"""
+
+import json as jsonlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import requests
+from requests.auth import HTTPBasicAuth
+
+from couchdiscover import __version__
+from couchdiscover.deadline import Deadline
+from couchdiscover.model import DEFAULT_DATABASES, Address, Credentials, Pod, SetupState
+from couchdiscover.transport import BoundedAdapter, explain, refused
+
+SAMPLE = 25
+"""Documents looked at to tell whether a system database holds more than its design documents."""
+
+
+class CouchFailure(Exception):
+    """A request that did not do what it was to do. The text says what came instead."""
+
+
+class NoAnswer(CouchFailure):
+    """Nothing came that CouchDB could have sent. ``nobody`` is true where nobody listens."""
+
+    def __init__(self, text: str, *, nobody: bool = False) -> None:
+        super().__init__(text)
+        self.nobody = nobody
+
+
+class ErrorAnswer(CouchFailure):
+    """CouchDB answered with an error."""
+
+    def __init__(self, request: str, status: int, error: str, reason: str) -> None:
+        super().__init__(f"{request} was answered {status} {error}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How CouchDB is reached: ``verify`` is a CA file, or whether to verify at all; seconds."""
+
+    credentials: Credentials
+    scheme: str = "http"
+    verify: bool | str = True
+    request_timeout: float = 5.0
+
+
+class CouchNode:
+    """One node, over one keep-alive connection. Not for two threads at once."""
+
+    def __init__(self, address: Address, host_name: str, access: Access, deadline: Deadline):
+        self.address = address
+        self.version: str | None = None
+        self._access = access
+        self._deadline = deadline
+        self._base = f"{access.scheme}://{address}"
+        session = requests.Session()
+        session.trust_env = False  # neither proxies nor netrc of the environment
+        session.verify = access.verify
+        tls_name = host_name if access.scheme == "https" else None
+        session.mount(f"{access.scheme}://", BoundedAdapter(tls_name=tls_name or None))
+        user, password = access.credentials.user, access.credentials.password
+        session.auth = HTTPBasicAuth(user.encode(), password.encode())  # str is sent as latin-1
+        session.headers.update(
+            {
+                "Accept": "application/json",  # with text/html a 401 becomes a redirect
+                "Accept-Encoding": "identity",
+                "User-Agent": f"couchdiscover/{__version__}",
+            }
+        )
+        if host_name:
+            session.headers["Host"] = f"{host_name}:{address.port}"
+        self._session = session
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._session.close()
+
+    # --- reading ---
+
+    def local_name(self) -> str:
+        """The node's Erlang name."""
+        path = "/_node/_local"
+        name: str = _member(self._get(path), "name", str, path)
+        if "@" not in name:
+            raise NoAnswer(f"GET {path} gave no Erlang name")
+        return name
+
+    def setup_state(self, databases: Collection[str] = DEFAULT_DATABASES) -> SetupState:
+        """How far the node is set up; finished only where ``databases`` can be opened from it."""
+        path = "/_cluster_setup"
+        if set(databases) != set(DEFAULT_DATABASES):
+            path += "?" + urlencode({"ensure_dbs_exist": jsonlib.dumps(sorted(databases))})
+        state = _member(self._get(path), "state", str, path)
+        try:
+            return SetupState(state)
+        except ValueError:
+            raise NoAnswer(f"GET {path} gave a state that is not known here") from None
+
+    def membership(self) -> tuple[frozenset[str], frozenset[str]]:
+        """``all_nodes`` (connected) and ``cluster_nodes`` (members), as this node knows them."""
+        path = "/_membership"
+        answer = self._get(path)
+        return _names(answer, "all_nodes", path), _names(answer, "cluster_nodes", path)
+
+    def databases(self) -> frozenset[str]:
+        """The names of all databases that this node knows of."""
+        path = "/_all_dbs"
+        return _strings(self._get(path), path)
+
+    def holds_documents(self, database: str) -> bool:
+        """Whether a database has a document that is no design document."""
+        path = f"/{quote(database, safe='')}/_all_docs?limit={SAMPLE}"
+        rows = _member(self._get(path), "rows", list, path)
+        ids = [row.get("id", "") if isinstance(row, dict) else "" for row in rows]
+        return len(ids) >= SAMPLE or any(not str(i).startswith("_design/") for i in ids)
+
+    def config(self) -> Mapping[str, Mapping[str, str]]:
+        """The node's whole configuration: sections of keys. It holds secrets."""
+        path = "/_node/_local/_config"
+        sections = _object(self._get(path), path)
+        return {name: keys for name, keys in sections.items() if isinstance(keys, dict)}
+
+    def uptime(self) -> float:
+        """Seconds since the node started."""
+        path = "/_node/_local/_system"
+        return float(_member(self._get(path), "uptime", int, path))
+
+    # --- writing: the status of the answer, where it is no error ---
+
+    def enable_cluster(self, node_count: int, bind_address: str) -> int:
+        """Binds the node to an address that its peers reach. Takes CouchDB a second."""
+        return self._setup(
+            "enable_cluster",
+            bind_address=bind_address,
+            node_count=node_count,
+            username=self._access.credentials.user,
+            password=self._access.credentials.password,
+        )
+
+    def enable_single_node(self, bind_address: str) -> int:
+        """Sets the node up as a cluster of one."""
+        return self._setup(
+            "enable_single_node",
+            bind_address=bind_address,
+            username=self._access.credentials.user,
+            password=self._access.credentials.password,
+        )
+
+    def finish_cluster(self, databases: Sequence[str]) -> int:
+        """Makes the system databases and pushes this node's identity to every member."""
+        if set(databases) == set(DEFAULT_DATABASES):
+            return self._setup("finish_cluster")
+        return self._setup("finish_cluster", ensure_dbs_exist=list(databases))
+
+    def add_member(self, name: str) -> int:
+        """Makes another node, by its Erlang name, a member of this node's cluster."""
+        return self._send("PUT", f"/_node/_local/_nodes/{quote(name, safe='@')}", {})
+
+    def create_database(self, name: str) -> int:
+        """Makes a database."""
+        return self._send("PUT", f"/{quote(name, safe='')}")
+
+    def log_in(self) -> int:
+        """Opens a session, upon which CouchDB makes itself a chttpd_auth secret if it has none."""
+        user, password = self._access.credentials.user, self._access.credentials.password
+        return self._send("POST", "/_session", {"name": user, "password": password})
+
+    def set_config(self, section: str, key: str, value: str) -> int:
+        """Sets one value of the node's configuration, lastingly."""
+        path = f"/_node/_local/_config/{quote(section, safe='')}/{quote(key, safe='')}"
+        return self._send("PUT", path, value)
+
+    # --- the wire ---
+
+    def _setup(self, action: str, **arguments: Any) -> int:
+        return self._send("POST", "/_cluster_setup", {"action": action, **arguments}, patient=True)
+
+    def _get(self, path: str) -> Any:
+        return self._exchange("GET", path, None)[1]
+
+    def _send(self, method: str, path: str, body: Any = None, *, patient: bool = False) -> int:
+        return self._exchange(method, path, body, patient=patient)[0]
+
+    def _exchange(
+        self, method: str, path: str, body: Any, *, patient: bool = False
+    ) -> tuple[int, Any]:
+        # finish_cluster answers after 5.0 s where a member is not connected: that answer is wanted.
+        seconds = max(self._access.request_timeout, 10.0) if patient else None
+        timeout = self._deadline.cap(seconds or self._access.request_timeout)
+        what = f"{method} {path.partition('?')[0]}"
+        try:
+            response = self._session.request(
+                method,
+                self._base + path,
+                json=body,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise NoAnswer(explain(error), nobody=refused(error)) from error
+        try:
+            answer = response.json()
+        except (ValueError, RecursionError):
+            answer = None
+        if not 200 <= response.status_code < 300:
+            raise _as_error(what, response.status_code, answer)
+        if answer is None:
+            raise NoAnswer(f"{what} was answered {response.status_code} without JSON: not CouchDB")
+        self._note_version(response.headers.get("Server", ""))
+        return response.status_code, answer
+
+    def _note_version(self, server: str) -> None:
+        if server.startswith("CouchDB/"):
+            self.version = server.removeprefix("CouchDB/").split(" ")[0][:32] or None
+
+
+def _as_error(what: str, status: int, answer: Any) -> CouchFailure:
+    """An error answer, cut and without line breaks: its text comes from outside."""
+    if not isinstance(answer, dict):
+        return NoAnswer(f"{what} was answered {status} without JSON: not CouchDB")
+    error = " ".join(str(answer.get("error", "")).split())[:80]
+    reason = " ".join(str(answer.get("reason", "")).split())[:200]
+    return ErrorAnswer(what, status, error, reason)
+
+
+def _object(answer: Any, path: str) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise NoAnswer(f"GET {path} gave no JSON object: not CouchDB")
+    return answer
+
+
+def _member(answer: Any, key: str, kind: type, path: str) -> Any:
+    value = _object(answer, path).get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise NoAnswer(f"GET {path} gave no {key!r}: not CouchDB")
+    return value
+
+
+def _names(answer: Any, key: str, path: str) -> frozenset[str]:
+    return _strings(_member(answer, key, list, path), path)
+
+
+def _strings(values: Any, path: str) -> frozenset[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise NoAnswer(f"GET {path} gave no list of names: not CouchDB")
+    return frozenset(values)
+
+
+class Fleet:
+    """The connections to all nodes: one for each pod and address, kept for the whole run."""
+
+    def __init__(self, access: Access, deadline: Deadline) -> None:
+        self.access = access
+        self._deadline = deadline
+        self._nodes: dict[tuple[str, Address], CouchNode] = {}
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a thread must be done with a node: all its questions, and more."""
+        return self._deadline.cap(6 * self.access.request_timeout)
+
+    def node(self, pod: Pod, address: Address) -> CouchNode:
+        """The connection to a pod at one of its addresses."""
+        key = (pod.name, address)
+        if key not in self._nodes:
+            self._nodes[key] = CouchNode(address, pod.host_name, self.access, self._deadline)
+        return self._nodes[key]
+
+    def forget(self, pod: str) -> None:
+        """Lets go of a pod's connections, for one that a thread may still be waiting on."""
+        for key in [key for key in self._nodes if key[0] == pod]:
+            del self._nodes[key]

@@ -1,0 +1,159 @@
+"""A container's environment, resolved as the kubelet resolves it, one variable at a time.
+
+Facts from the Kubernetes documentation ("Define Environment Variables for a Container", "Define
+Dependent Environment Variables") and the kubelet's source (pkg/kubelet/kubelet_pods.go): first
+``envFrom``, then ``env`` on top; of two entries of the same name the later one wins; a reference
+that is optional and not there leaves what stood before; ``$(NAME)`` is replaced where NAME stands
+earlier, and ``$$(NAME)`` is not.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from couchdiscover.errors import UsageProblem
+
+_REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
+
+
+class Source(Protocol):
+    """Where referenced objects come from. Raises NotYet or Denied as ``kube.Kube`` does."""
+
+    def data(self, kind: str, name: str, *, optional: bool) -> Mapping[str, str] | None:
+        """The data of a Secret or ConfigMap by its kind; None where it is optional and missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A variable's value and the object that it came from, in words."""
+
+    text: str
+    source: str
+
+
+class ContainerEnvironment:
+    """The environment of one container of a pod template.
+
+    Only objects that can hold a variable which is asked for are read. ``fields`` are the values of
+    ``fieldRef`` paths that are known.
+    """
+
+    def __init__(
+        self, container: Mapping[str, Any], source: Source, fields: Mapping[str, str]
+    ) -> None:
+        self._name = str(container.get("name"))
+        self._env = _dicts(container.get("env"))
+        self._env_from = _dicts(container.get("envFrom"))
+        self._source = source
+        self._fields = fields
+
+    def mentions(self, *names: str) -> bool:
+        """Whether an entry of such a name is there, or ``envFrom`` may bring one; reads nothing."""
+        return bool(self._env_from) or any(entry.get("name") in names for entry in self._env)
+
+    def literal(self, name: str) -> str:
+        """The value as it is written down, or nothing; reads nothing."""
+        entries = [entry for entry in self._env if entry.get("name") == name]
+        return str(entries[-1].get("value") or "") if entries else ""
+
+    def get(self, name: str) -> Value | None:
+        """The variable's value, or None where it is not set.
+
+        Raises UsageProblem where it refers to something that can never be resolved.
+        """
+        return self._lookup(name, len(self._env))
+
+    def _lookup(self, name: str, before: int) -> Value | None:
+        for at in reversed(range(before)):
+            entry = self._env[at]
+            if entry.get("name") == name:
+                found = self._entry(entry, at)
+                if found is not None:
+                    return found
+        return self._from_objects(name)
+
+    def _entry(self, entry: Mapping[str, Any], at: int) -> Value | None:
+        where = f"{entry.get('name')} of container {self._name}"
+        if entry.get("value"):
+            return Value(self._expand(str(entry["value"]), at), where)
+        reference = entry.get("valueFrom")
+        if not isinstance(reference, dict):
+            return Value("", where)
+        if isinstance(ref := reference.get("secretKeyRef"), dict):
+            return self._key("Secret", ref, where)
+        if isinstance(ref := reference.get("configMapKeyRef"), dict):
+            return self._key("ConfigMap", ref, where)
+        if isinstance(ref := reference.get("fieldRef"), dict):
+            path = str(ref.get("fieldPath"))
+            if path in self._fields:
+                return Value(self._fields[path], f"{where} ({path})")
+            raise UsageProblem(
+                f"{where} is the pod's field {path}, which differs from pod to pod and cannot be "
+                "read here; give couchdiscover the value in its own environment"
+            )
+        kind = next(iter(reference), "nothing")
+        raise UsageProblem(
+            f"{where} comes from {kind}, which couchdiscover cannot read; give it the value in its "
+            "own environment"
+        )
+
+    def _key(self, kind: str, ref: Mapping[str, Any], where: str) -> Value | None:
+        name, key = str(ref.get("name")), str(ref.get("key"))
+        optional = bool(ref.get("optional"))
+        data = self._source.data(kind, name, optional=optional)
+        if data is not None and key in data:
+            return Value(data[key], f"{where}, {kind} {name}")
+        if optional:
+            return None
+        raise UsageProblem(f"{kind} {name} has no key {key!r}, from which {where} is taken")
+
+    def _from_objects(self, variable: str) -> Value | None:
+        for entry in reversed(self._env_from):
+            prefix = str(entry.get("prefix") or "")
+            if not variable.startswith(prefix):
+                continue
+            key = variable[len(prefix) :]
+            for kind, field in (("Secret", "secretRef"), ("ConfigMap", "configMapRef")):
+                ref = entry.get(field)
+                if not isinstance(ref, dict):
+                    continue
+                name = str(ref.get("name"))
+                data = self._source.data(kind, name, optional=bool(ref.get("optional")))
+                if data is not None and key in data:
+                    return Value(data[key], f"envFrom of container {self._name}, {kind} {name}")
+        return None
+
+    def _expand(self, text: str, at: int) -> str:
+        def replace(match: re.Match[str]) -> str:
+            name = match.group(1)
+            if name is None:
+                return "$"
+            found = self._lookup(name, at)
+            return match.group(0) if found is None else found.text
+
+        return _REFERENCE.sub(replace, text)
+
+
+def decode_data(kind: str, name: str, obj: Mapping[str, Any]) -> dict[str, str]:
+    """A Secret's (base64) or ConfigMap's data as text. Raises UsageProblem where it is none."""
+    data = obj.get("data") or {}
+    if not isinstance(data, dict):
+        raise UsageProblem(f"{kind} {name} has no usable data")
+    if kind != "Secret":
+        return {str(key): str(value) for key, value in data.items()}
+    decoded = {}
+    for key, value in data.items():
+        try:
+            decoded[str(key)] = base64.b64decode(str(value), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            continue  # some other, binary key; one that is needed is then told as missing
+    return decoded
+
+
+def _dicts(entries: object) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(entries, list):
+        return ()
+    return tuple(entry for entry in entries if isinstance(entry, dict))

@@ -1,0 +1,187 @@
+"""HTTP whose requests end: one clock over each, from connecting to the last byte, and one size.
+
+requests' timeouts count per read, so that a server which sends a byte a second could hold a request
+for ever; and it reads whatever is sent. Here a request has a time and its answer a size.
+"""
+
+import errno
+import http.client
+import io
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
+
+MAX_ANSWER = 16 * 1024 * 1024
+"""Bytes of a decoded answer: ``_membership`` of a thousand nodes has 0.2 MB, a Secret at most 1."""
+
+CONNECT_SECONDS = 3.0
+"""Seconds for a connection to come about: pods are near, and one that is gone swallows packets."""
+
+CHUNK = 64 * 1024
+
+
+class AnswerTooLarge(requests.RequestException):
+    """The answer had more bytes than anything asked for here can have."""
+
+
+class _Clock:
+    """When the request under way must be over, on the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def start(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def left(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer was not complete in time")
+        return left
+
+
+class _TimedReader(io.RawIOBase):
+    """A socket's reader that gives each read only what is left of the request's time."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, clock: _Clock) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._clock = clock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._clock.left())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class BoundedAdapter(requests.adapters.HTTPAdapter):
+    """requests' adapter with a clock and a size. For one session and one request at a time.
+
+    ``timeout`` of a request, in seconds, is the whole of it. ``tls_name`` is the name that the
+    server's certificate must bear where the URL has an address.
+    """
+
+    def __init__(self, *args: Any, tls_name: str | None = None, **kwargs: Any) -> None:
+        self._clock = _Clock()
+        self._tls_name = tls_name
+        super().__init__(*args, **kwargs)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Has connections made that read by the clock."""
+        super().init_poolmanager(*args, **kwargs)
+        if self._tls_name:
+            self.poolmanager.connection_pool_kw |= {
+                "server_hostname": self._tls_name,
+                "assert_hostname": self._tls_name,
+            }
+        pools: dict[str, Any] = {
+            "http": self._pool(
+                urllib3.connectionpool.HTTPConnectionPool, urllib3.connection.HTTPConnection
+            ),
+            "https": self._pool(
+                urllib3.connectionpool.HTTPSConnectionPool, urllib3.connection.HTTPSConnection
+            ),
+        }
+        self.poolmanager.pool_classes_by_scheme = pools
+
+    def _pool(self, pool_class: Any, connection_class: Any) -> Any:
+        clock = self._clock
+
+        class TimedAnswer(http.client.HTTPResponse):
+            def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+                super().__init__(sock, *args, **kwargs)
+                raw = self.fp.detach()
+                self.fp = io.BufferedReader(_TimedReader(raw, sock, clock))
+
+        class Connection(connection_class):  # type: ignore[misc]
+            response_class = TimedAnswer
+
+        class Pool(pool_class):  # type: ignore[misc]
+            ConnectionCls = Connection
+
+        return Pool
+
+    def send(  # type: ignore[override]
+        self, request: requests.PreparedRequest, timeout: float = 10.0, **options: Any
+    ) -> requests.Response:
+        """Sends a request and reads its whole answer. Raises requests' exceptions."""
+        self._clock.start(timeout)
+        options |= {"stream": True, "timeout": (min(timeout, CONNECT_SECONDS), timeout)}
+        response = super().send(request, **options)
+        try:
+            response._content = _bounded(response)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+
+def _bounded(response: requests.Response) -> bytes:
+    body, size = [], 0
+    for chunk in response.iter_content(CHUNK):
+        size += len(chunk)
+        if size > MAX_ANSWER:
+            raise AnswerTooLarge(f"more than {MAX_ANSWER} bytes", response=response)
+        body.append(chunk)
+    return b"".join(body)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised for, outermost first."""
+    queue, seen = [error], set()
+    while queue:
+        current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        inner = (*current.args, getattr(current, "reason", None))
+        queue += [e for e in inner if isinstance(e, BaseException)]
+        queue += [e for e in (current.__cause__, current.__context__) if e is not None]
+
+
+def explain(error: BaseException) -> str:
+    """Why a request got no answer, in a few words; never with anything that was sent."""
+    causes = list(_causes(error))
+    for cause in causes:
+        match cause:
+            case ConnectionRefusedError():
+                return "refuses connections"
+            case socket.gaierror():
+                return "its name does not resolve"
+            case ssl.SSLCertVerificationError():
+                return f"its TLS certificate is not accepted: {cause.verify_message}"
+            case ssl.SSLError():
+                return f"TLS fails: {cause.reason or 'no TLS spoken there'}"
+            case http.client.RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
+                return "closed the connection without an answer"
+            case http.client.IncompleteRead() | http.client.HTTPException():
+                return "does not speak HTTP properly"
+            case AnswerTooLarge():
+                return f"sent an answer of more than {MAX_ANSWER >> 20} MiB"
+            case TimeoutError() | requests.Timeout():
+                return "did not answer in time"
+            case OSError() if cause.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+                return "has no route to it"
+    for cause in causes:
+        if isinstance(cause, urllib3.exceptions.TimeoutError):
+            return "did not answer in time"
+    return f"could not be asked ({type(causes[-1]).__name__})"
+
+
+def refused(error: BaseException) -> bool:
+    """Whether nobody listens there."""
+    return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
