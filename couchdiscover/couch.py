@@ -136,23 +136,16 @@ class CouchNode:
     # --- writing: the status of the answer, where it is no error ---
 
     def enable_cluster(self, node_count: int, bind_address: str) -> int:
-        """Binds the node to an address that its peers reach. Takes CouchDB a second."""
-        return self._setup(
-            "enable_cluster",
-            bind_address=bind_address,
-            node_count=node_count,
-            username=self._access.credentials.user,
-            password=self._access.credentials.password,
-        )
+        """Binds the node to an address that its peers reach; sets [cluster] n, to 3 at most.
+
+        The administrator is not sent along: there is one, or this request would not be allowed, and
+        CouchDB would hash the password anew (a second, and a hash unlike the other nodes').
+        """
+        return self._setup("enable_cluster", bind_address=bind_address, node_count=node_count)
 
     def enable_single_node(self, bind_address: str) -> int:
         """Sets the node up as a cluster of one."""
-        return self._setup(
-            "enable_single_node",
-            bind_address=bind_address,
-            username=self._access.credentials.user,
-            password=self._access.credentials.password,
-        )
+        return self._setup("enable_single_node", bind_address=bind_address)
 
     def finish_cluster(self, databases: Sequence[str]) -> int:
         """Makes the system databases and pushes this node's identity to every member."""

@@ -1,0 +1,520 @@
+"""The decision, over tables of situations and over any view that hypothesis thinks of."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from couchdiscover.forecast import forecast, imagine
+from couchdiscover.identity import drift, needs_uptime
+from couchdiscover.members import clusters, match
+from couchdiscover.model import (
+    Address,
+    Blocked,
+    ClusterView,
+    Decision,
+    Do,
+    Done,
+    Holdings,
+    Identity,
+    Left,
+    LoginRefused,
+    NodeView,
+    Pod,
+    Rejected,
+    Scope,
+    SetupState,
+    StepKind,
+    Topology,
+    Unreachable,
+    Wait,
+)
+from couchdiscover.plan import Policy, decide
+
+DOMAIN = "couchdb.db.svc.cluster.local"
+SAME = Identity("admin", "uuid", "secret")
+
+
+def erlang_name(ordinal: int) -> str:
+    return f"couchdb@couchdb-{ordinal}.{DOMAIN}"
+
+
+def names(*ordinals: int) -> frozenset[str]:
+    return frozenset(erlang_name(ordinal) for ordinal in ordinals)
+
+
+def topology(size: int = 3, own: int | None = None, beyond: tuple[str, ...] = ()) -> Topology:
+    pods = tuple(
+        Pod(f"couchdb-{n}", n, f"couchdb-{n}.{DOMAIN}", (Address(f"10.0.0.{n + 1}", 5984),))
+        for n in range(size)
+    )
+    name = None if own is None else f"couchdb-{own}"
+    return Topology("db", "couchdb", "couchdb", pods, beyond=beyond, own=name)
+
+
+def node(
+    ordinal: int,
+    members: frozenset[str] | None = None,
+    *,
+    state: SetupState = SetupState.ENABLED,
+    connected: frozenset[str] | None = None,
+    **more: object,
+) -> NodeView:
+    name = str(more.pop("name", erlang_name(ordinal)))
+    members = frozenset({name}) if members is None else members
+    view = NodeView(
+        f"couchdb-{ordinal}",
+        Address(f"10.0.0.{ordinal + 1}", 5984),
+        name,
+        state,
+        members if connected is None else connected,
+        members,
+    )
+    if members <= {name}:
+        view = replace(view, holdings=Holdings())
+    if view.finished:
+        view = replace(view, identity=SAME)
+    return replace(view, **more)  # type: ignore[arg-type]
+
+
+def finished(ordinal: int, *others: int, **more: object) -> NodeView:
+    return node(ordinal, names(ordinal, *others), state=SetupState.FINISHED, **more)
+
+
+def down(ordinal: int) -> Unreachable:
+    return Unreachable(f"couchdb-{ordinal}", "to answer at 10.0.0.9:5984: refuses connections")
+
+
+def view(*sights: NodeView | Unreachable | LoginRefused, **more: object) -> ClusterView:
+    return ClusterView(tuple(sights), **more)  # type: ignore[arg-type]
+
+
+def kinds(decision: Decision) -> list[str]:
+    assert isinstance(decision, Do), decision
+    return [f"{step.kind} {step.pod}" for step in decision.steps]
+
+
+# --- scope set ---
+
+
+def test_a_fresh_set_is_joined_to_the_lowest_ordinal_and_then_finished() -> None:
+    decision = decide(topology(), view(node(0), node(1), node(2)), Scope.SET)
+    assert kinds(decision) == ["add_node couchdb-1", "add_node couchdb-2"]
+    assert isinstance(decision, Do)
+    assert {(step.to, step.name) for step in decision.steps} == {("couchdb-0", erlang_name(0))}
+
+
+def test_finishing_waits_for_every_node_and_goes_through_the_coordinator() -> None:
+    everybody = names(0, 1, 2)
+    joined = [node(n, everybody, identity=SAME) for n in range(3)]
+    assert kinds(decide(topology(), view(*joined), Scope.SET)) == ["finish_cluster couchdb-0"]
+
+    cut_off = [*joined[:2], replace(joined[2], all_nodes=names(2))]
+    assert isinstance(decide(topology(), view(*cut_off), Scope.SET), Wait)
+    one_sided = [*joined[:2], replace(joined[2], cluster_nodes=names(1, 2))]
+    assert isinstance(decide(topology(), view(*one_sided), Scope.SET), Wait)
+
+
+def test_a_coordinator_without_a_secret_gets_one_before_finishing() -> None:
+    everybody = names(0, 1)
+    bare = Identity("admin", "uuid", None)
+    nodes = [node(n, everybody, identity=bare) for n in range(2)]
+    decision = decide(topology(2), view(*nodes), Scope.SET)
+    assert kinds(decision) == ["set_secret couchdb-0", "finish_cluster couchdb-0"]
+
+
+def test_nothing_is_formed_until_every_node_was_seen() -> None:
+    decision = decide(topology(), view(node(0), node(1), down(2)), Scope.SET)
+    assert isinstance(decision, Wait)
+    assert list(decision.reasons) == ["couchdb-2"]
+
+
+def test_but_nodes_join_an_existing_cluster_while_others_are_down() -> None:
+    seen = view(finished(0, 1), finished(1, 0), node(2), down(3))
+    assert kinds(decide(topology(4), seen, Scope.SET)) == ["add_node couchdb-2"]
+
+
+def test_a_node_that_lost_its_volume_joins_the_others_and_finishes_nothing() -> None:
+    alone_but_known = [node(0), finished(1, 0, 2), finished(2, 0, 1)]
+    decision = decide(topology(), view(*alone_but_known), Scope.SET)
+    assert kinds(decision) == ["add_node couchdb-0"]
+    assert isinstance(decision, Do)
+    assert decision.steps[0].to == "couchdb-1"
+
+
+def test_while_a_fresh_join_is_under_way_the_coordinator_stays() -> None:
+    joining = view(node(0), node(1, names(0, 1)), node(2))
+    decision = decide(topology(), joining, Scope.SET)
+    assert isinstance(decision, Do)
+    assert {step.to for step in decision.steps} == {"couchdb-0"}
+    assert kinds(decision) == ["add_node couchdb-2"]
+
+
+def test_disabled_nodes_are_enabled_and_joined_in_one_go() -> None:
+    disabled = SetupState.DISABLED
+    decision = decide(
+        topology(2), view(node(0, state=disabled), node(1, state=disabled)), Scope.SET
+    )
+    assert kinds(decision) == [
+        "enable_node couchdb-0",
+        "enable_node couchdb-1",
+        "add_node couchdb-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"),
+    [
+        (SetupState.DISABLED, ["enable_node couchdb-0", "finish_cluster couchdb-0"]),
+        (SetupState.ENABLED, ["finish_cluster couchdb-0"]),
+        (SetupState.SINGLE_DISABLED, ["enable_single_node couchdb-0"]),
+        (SetupState.SINGLE_ENABLED, []),
+        (SetupState.FINISHED, []),
+    ],
+)
+def test_a_single_node(state: SetupState, steps: list[str]) -> None:
+    only = topology(1)
+    for scope, place in ((Scope.SET, only), (Scope.POD, replace(only, own="couchdb-0"))):
+        ahead = forecast(view(node(0, state=state)), lambda v, s=scope, p=place: decide(p, v, s))
+        assert [f"{step.kind} {step.pod}" for step in ahead.steps] == steps
+        assert isinstance(ahead.end, Done)
+
+
+def test_a_whole_cluster_is_left_alone() -> None:
+    whole = view(finished(0, 1, 2), finished(1, 0, 2), finished(2, 0, 1), veterans=names(0, 1, 2))
+    assert decide(topology(), whole, Scope.SET) == Done()
+
+
+def test_a_wanted_database_is_made_through_the_coordinator() -> None:
+    nodes = [finished(n, 1 - n, unreadable=("orders",)) for n in range(2)]
+    decision = decide(topology(2), view(*nodes), Scope.SET)
+    assert kinds(decision) == ["ensure_db couchdb-0"]
+
+
+def test_members_left_behind_by_a_scale_down_are_a_persons_work() -> None:
+    nodes = [finished(n, 0, 1, 2, connected=names(0, 1)) for n in range(2)]
+    decision = decide(topology(2), view(*nodes), Scope.SET)
+    assert isinstance(decision, Left)
+    assert "couchdb-2" in decision.reason
+    assert isinstance(decide(topology(2, own=0), view(*nodes), Scope.POD), Done)
+    kept = topology(2, beyond=("couchdb-2",))
+    assert isinstance(decide(kept, view(*nodes), Scope.SET), Done)
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("sights", "words"),
+    [
+        ([finished(0), finished(1), node(2)], "2 clusters"),
+        ([finished(0, 1), finished(1, 0), finished(2)], "2 clusters"),
+        (
+            [node(0), node(1, holdings=Holdings(frozenset({"a"}), frozenset({"a"}))),
+             node(2, holdings=Holdings(frozenset({"b"}), frozenset({"b"})))],
+            "2 clusters",
+        ),
+        ([node(0, name="nonode@nohost"), node(1), node(2)], "nonode@nohost"),
+        ([node(0), node(1, name="couchdb@127.0.0.1"), node(2)], "127.0.0.1"),
+        ([node(0), node(1, name=erlang_name(0)), node(2)], "same Erlang name"),
+        ([node(0), node(1, state=SetupState.SINGLE_ENABLED), node(2)], "single node"),
+        (
+            [node(0, names(0, 1) | {"couchdb@couchdb-1"}), node(1, names(0, 1)), node(2)],
+            "no pod of StatefulSet",
+        ),
+    ],
+)  # fmt: skip
+def test_refusals(sights: list[NodeView], words: str) -> None:
+    decision = decide(topology(), view(*sights), Scope.SET)
+    assert isinstance(decision, Blocked), decision
+    assert words in decision.hazard
+
+
+def test_a_node_with_databases_of_its_own_is_not_joined_to_a_cluster() -> None:
+    laden = node(2, holdings=Holdings(frozenset({"_users"}), frozenset({"_users"})))
+    for scope, own in ((Scope.SET, None), (Scope.POD, 2)):
+        seen = view(finished(0, 1), finished(1, 0), laden)
+        decision = decide(topology(own=own), seen, scope)
+        assert isinstance(decision, Blocked)
+
+
+def test_blank_system_databases_are_no_hazard_unless_the_cluster_holds_documents_there() -> None:
+    blank = node(1, holdings=Holdings(frozenset({"_users"})))
+    cluster = finished(0, holdings=Holdings(frozenset({"_users", "_replicator"})))
+    assert kinds(decide(topology(2), view(cluster, blank), Scope.SET)) == ["add_node couchdb-1"]
+    filled = replace(cluster, holdings=Holdings(frozenset({"_users"}), frozenset({"_users"})))
+    decision = decide(topology(2), view(filled, blank), Scope.SET)
+    assert isinstance(decision, Blocked)
+    assert "_users" in decision.hazard
+
+
+def test_refused_credentials_are_told() -> None:
+    refused = LoginRefused("couchdb-1", "couchdb-1 refused the user 'admin'")
+    decision = decide(topology(), view(node(0), refused, node(2)), Scope.SET)
+    assert decision == Rejected("couchdb-1 refused the user 'admin'")
+
+
+# --- ghosts and silent pods ---
+
+
+@pytest.mark.parametrize(
+    ("member", "stranger"),
+    [
+        (erlang_name(2), False),  # silent, and by its host the expected pod
+        ("couchdb@couchdb-2.other", False),
+        ("couchdb@10.0.0.3", False),  # may be the silent one
+        (erlang_name(7), True),
+        ("couchdb@couchdb-1.short", True),  # that pod answers, by another name
+    ],
+)
+def test_who_is_a_stranger(member: str, stranger: bool) -> None:
+    members = names(0, 1) | {member}
+    seen = view(node(0, members), node(1, members), down(2))
+    matching = match(topology(), seen, members)
+    assert (matching.strangers == (member,)) is stranger
+    decision = decide(topology(), seen, Scope.SET)
+    assert isinstance(decision, Blocked if stranger else Wait)
+
+
+# --- scope pod ---
+
+
+def test_the_lowest_ordinal_is_in_by_itself() -> None:
+    seen = view(node(0), down(1), down(2))
+    assert isinstance(decide(topology(own=0), seen, Scope.POD), Done)
+
+
+def test_a_later_pod_waits_for_the_coordinator_only() -> None:
+    waiting = decide(topology(own=1), view(down(0), node(1), down(2)), Scope.POD)
+    assert isinstance(waiting, Wait)
+    assert list(waiting.reasons) == ["couchdb-0"]
+    decision = decide(topology(own=1), view(node(0), node(1), down(2)), Scope.POD)
+    assert kinds(decision) == ["add_node couchdb-1"]
+
+
+def test_a_joining_pod_is_in_when_the_coordinator_lists_it_connected() -> None:
+    one_sided = view(node(0), node(1, names(0, 1)), down(2), joined=frozenset({"couchdb-1"}))
+    assert isinstance(decide(topology(own=1), one_sided, Scope.POD), Wait)
+    listed = view(node(0, names(0, 1)), node(1, names(0, 1)), down(2))
+    assert isinstance(decide(topology(own=1), listed, Scope.POD), Done)
+    silent = view(down(0), node(1, names(0, 1)), down(2), joined=frozenset({"couchdb-1"}))
+    assert isinstance(decide(topology(own=1), silent, Scope.POD), Wait)
+    restarted = view(down(0), node(1, names(0, 1)), down(2))
+    assert isinstance(decide(topology(own=1), restarted, Scope.POD), Done)
+
+
+def test_the_last_pod_to_join_finishes_through_the_coordinator() -> None:
+    everybody = names(0, 1, 2)
+    seen = view(node(0, everybody, identity=SAME), down(1), node(2, everybody))
+    decision = decide(topology(own=2), seen, Scope.POD)
+    assert kinds(decision) == ["finish_cluster couchdb-0"]
+
+
+def test_finishing_waits_for_a_member_that_is_not_connected() -> None:
+    everybody = names(0, 1, 2)
+    coordinator = node(0, everybody, connected=names(0, 2), identity=SAME)
+    decision = decide(topology(own=2), view(coordinator, down(1), node(2, everybody)), Scope.POD)
+    assert isinstance(decision, Wait)
+    assert list(decision.reasons) == ["couchdb-1"]
+
+
+def test_finishing_is_left_to_one_node_even_where_it_does_not_answer_here() -> None:
+    everybody = names(0, 1, 2)
+    seen = view(down(0), node(1, everybody, identity=SAME), node(2, everybody, identity=SAME))
+    for own in (1, 2):
+        decision = decide(topology(own=own), seen, Scope.POD)
+        assert isinstance(decision, Wait)
+        assert list(decision.reasons) == ["couchdb-0"]
+
+
+def test_a_finished_pod_waits_for_nobody_and_says_that_it_is_alone() -> None:
+    seen = view(down(0), finished(1, 0, 2, connected=names(1)), down(2))
+    decision = decide(topology(own=1), seen, Scope.POD)
+    assert isinstance(decision, Done)
+    assert "connected to no other one" in decision.warnings[0]
+
+
+def test_a_replaced_pod_joins_the_cluster_that_is_in_sight() -> None:
+    decision = decide(topology(own=0), view(node(0), finished(1, 2), down(2)), Scope.POD)
+    assert isinstance(decision, Do)
+    assert decision.steps[0].to == "couchdb-1"
+
+
+def test_a_peers_refusal_does_not_stop_a_pod_that_is_in() -> None:
+    refused = LoginRefused("couchdb-0", "couchdb-0 refused")
+    decision = decide(topology(2, own=1), view(refused, finished(1, 0)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any("couchdb-0 refused" in warning for warning in decision.warnings)
+    fresh = decide(topology(2, own=1), view(refused, node(1)), Scope.POD)
+    assert isinstance(fresh, Rejected)
+
+
+# --- identity ---
+
+
+def cluster_of(*identities: Identity | None, uptimes: tuple[float, ...] = ()) -> list[NodeView]:
+    everybody = range(len(identities))
+    return [
+        finished(n, *everybody, identity=identity, uptime=uptimes[n] if uptimes else None)
+        for n, identity in enumerate(identities)
+    ]
+
+
+def test_the_majority_gives_its_values_one_by_one() -> None:
+    nodes = cluster_of(
+        Identity("a", "u1", "s"), Identity("a", "u", "s2"), Identity("a2", "u", "s2")
+    )
+    found = drift(nodes, names(0, 1, 2))
+    assert {(step.pod, step.to, step.keys) for step in found.steps} == {
+        ("couchdb-0", "couchdb-1", ("uuid", "secret")),
+        ("couchdb-2", "couchdb-0", ("admin",)),
+    }
+    assert not found.undecided
+
+
+def test_without_a_majority_the_longest_uptime_wins_and_near_ones_are_a_tie() -> None:
+    identities = [Identity("a", "u", x) for x in "xyz"]
+    for uptimes, source in (((5.0, 100.0, 50.0), "couchdb-1"), ((95.0, 100.0, 1.0), "couchdb-0")):
+        nodes = cluster_of(*identities, uptimes=uptimes)
+        assert needs_uptime(nodes, names(0, 1, 2))
+        found = drift(nodes, names(0, 1, 2))
+        assert {step.to for step in found.steps} == {source}
+        assert found.undecided == ("secret",)
+
+
+def test_newcomers_have_no_vote_and_a_named_source_outvotes_all() -> None:
+    nodes = cluster_of(
+        Identity("a", "u", "old"), Identity("b", "v", "new"), Identity("b", "v", "new")
+    )
+    assert {step.to for step in drift(nodes, names(0)).steps} == {"couchdb-0"}
+    assert {step.to for step in drift(nodes, names(0), "couchdb-2").steps} == {"couchdb-2"}
+
+
+def test_a_missing_value_wins_nothing_and_a_secret_that_nobody_has_is_made() -> None:
+    nodes = cluster_of(
+        Identity("a", None, None), Identity("a", None, None), Identity("a", "u", None)
+    )
+    found = drift(nodes, names(0, 1, 2))
+    assert {(step.pod, step.keys) for step in found.steps} == {
+        ("couchdb-0", ("uuid",)),
+        ("couchdb-1", ("uuid",)),
+    }
+    assert found.secretless
+    ahead = forecast(
+        view(*nodes, veterans=names(0, 1, 2)), lambda v: decide(topology(), v, Scope.SET)
+    )
+    assert [step.kind for step in ahead.steps].count(StepKind.SET_SECRET) == 1
+    assert isinstance(ahead.end, Done)
+
+
+def test_in_scope_pod_only_the_own_node_is_repaired() -> None:
+    nodes = cluster_of(SAME, replace(SAME, admin="x"), replace(SAME, secret="y"), SAME, SAME)
+    decision = decide(topology(5, own=1), view(*nodes, veterans=names(*range(5))), Scope.POD)
+    assert isinstance(decision, Do)
+    assert [(step.pod, step.keys) for step in decision.steps] == [("couchdb-1", ("admin",))]
+
+
+def test_without_repair_drift_is_a_warning() -> None:
+    nodes = cluster_of(SAME, SAME, replace(SAME, admin="x"))
+    seen = view(*nodes, veterans=names(0, 1, 2))
+    decision = decide(topology(), seen, Scope.SET, Policy(repair=False))
+    assert isinstance(decision, Done)
+    assert "couchdb-2" in decision.warnings[0]
+
+
+# --- any view ---
+
+STATES = st.sampled_from(list(SetupState))
+DATABASES = st.sets(st.sampled_from(["_users", "_replicator", "_global_changes", "orders"]))
+
+
+@st.composite
+def identities(draw: st.DrawFn) -> Identity:
+    value = st.sampled_from(["a", "b", None])
+    return Identity(draw(value), draw(value), draw(value))
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Topology, ClusterView, Scope]:
+    size = draw(st.integers(1, 5))
+    scope = draw(st.sampled_from(Scope))
+    own = draw(st.integers(0, size - 1)) if scope is Scope.POD else None
+    everybody = [*(erlang_name(n) for n in range(size)), erlang_name(9)]
+    normal = draw(st.booleans())  # mostly sane sets, or else the refusals hide everything
+    sights: list[NodeView | Unreachable | LoginRefused] = []
+    for n in range(size):
+        fate = draw(st.sampled_from(["up", "up", "up", "up", "down", "refused"]))
+        if fate == "down":
+            sights.append(down(n))
+            continue
+        if fate == "refused":
+            sights.append(LoginRefused(f"couchdb-{n}", "refused"))
+            continue
+        pool = everybody[:size] if normal else everybody
+        members = frozenset(draw(st.sets(st.sampled_from(pool)))) | names(n)
+        if normal and draw(st.booleans()):
+            members = frozenset(everybody[:size]) if draw(st.booleans()) else names(n)
+        connected = frozenset(draw(st.sets(st.sampled_from(pool)))) | names(n)
+        if draw(st.booleans()):
+            connected = members
+        state = draw(
+            st.sampled_from([SetupState.ENABLED, SetupState.FINISHED]) if normal else STATES
+        )
+        seen = node(n, members, state=state, connected=connected, identity=draw(identities()))
+        if seen.alone:
+            databases = frozenset() if normal else frozenset(draw(DATABASES))
+            filled = databases & frozenset(draw(DATABASES))
+            seen = replace(seen, holdings=Holdings(databases, filled | (databases & {"orders"})))
+        sights.append(seen)
+    voters = frozenset(name for name in everybody[:size] if draw(st.booleans()))
+    return topology(size, own), view(*sights, veterans=voters), scope
+
+
+@settings(max_examples=1500, deadline=None)
+@given(situations())
+def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
+    situation: tuple[Topology, ClusterView, Scope],
+) -> None:
+    place, seen, scope = situation
+    finished_through: set[str] = set()
+    rounds = 0
+    while isinstance(decision := decide(place, seen, scope), Do):
+        note(f"{decision}")
+        rounds += 1
+        assert rounds <= 6, "never comes to an end"
+        answering = {n.pod: n for n in seen.nodes}
+        by_name = {n.name: n for n in seen.nodes}
+        for step in decision.steps:
+            assert step.pod in answering, "a write to a silent node"
+            if step.kind is StepKind.ADD_NODE:
+                joining, lead = answering[step.pod], by_name[step.name]
+                assert joining.alone
+                assert step.pod != step.to == lead.pod
+                assert len(clusters(seen)) <= 1 or scope is Scope.POD
+            if step.kind is StepKind.FINISH_CLUSTER:
+                finished_through.add(step.pod)
+                lead = answering[step.pod]
+                matching = match(place, seen, lead.cluster_nodes)
+                assert {pod.name for pod in place.expected} <= matching.names.keys()
+                assert lead.cluster_nodes <= lead.all_nodes | names(9)
+                assert not matching.strangers
+                assert not any(n.finished for n in seen.nodes if n.name in lead.cluster_nodes)
+            if step.kind is StepKind.SYNC_IDENTITY:
+                assert step.to in answering
+                assert scope is Scope.SET or step.pod == place.own
+            if scope is Scope.POD and step.kind is not StepKind.FINISH_CLUSTER:
+                assert step.pod == place.own or step.kind is StepKind.SET_SECRET
+        seen = imagine(seen, decision.steps)
+    assert len(finished_through) <= 1, "finished through two nodes"
+    if isinstance(decision, Wait):
+        assert decision.reasons
+        assert all(decision.reasons.values())
+    if isinstance(decision, Done) and scope is Scope.SET:
+        everybody = {n.name for n in seen.nodes}
+        assert len(everybody) == len(place.expected)
+        for each in seen.nodes:
+            assert each.finished
+            assert everybody <= each.cluster_nodes
+            assert everybody <= each.all_nodes
+    assert decide(place, seen, scope) == decision, "the same view, another decision"
