@@ -1,0 +1,6 @@
+"""A simulated CouchDB: nodes that answer as real ones were recorded to, their traps included."""
+
+from couchdiscover.sandbox.couchdb.network import Network
+from couchdiscover.sandbox.couchdb.node import Exchange, Node
+
+__all__ = ["Exchange", "Network", "Node"]

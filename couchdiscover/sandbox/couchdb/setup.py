@@ -1,0 +1,288 @@
+"""``/_cluster_setup``: the states, and the actions as CouchDB really performs them."""
+
+import base64
+import ipaddress
+import json
+from typing import TYPE_CHECKING, Any
+
+from couchdiscover.sandbox.couchdb.answers import OK, bad_request, conflict, crash, fault
+from couchdiscover.sandbox.couchdb.config import LOOPBACK, SYSTEM_DBS
+from couchdiscover.sandbox.couchdb.documents import ConflictError, Json, edit
+from couchdiscover.sandbox.http import Request, Response
+
+if TYPE_CHECKING:
+    from couchdiscover.sandbox.couchdb.node import Node
+
+# Seconds, as measured on real servers.
+NEW_ADMIN = 1.0
+CONFIG_ONLY = 0.1
+CONNECT_TIMEOUT = 5.0
+CONNECT_TIMEOUT_FROZEN = 7.05
+REQUEST_TIMEOUT = 30.1
+
+
+class ClusterSetup:
+    """The set-up of one node."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    def state(self, dbs: list[str] | tuple[str, ...] = SYSTEM_DBS) -> str:
+        """What the node believes of itself; it says nothing about other members."""
+        node = self._node
+        finished = all(node.databases.openable(name) for name in dbs)
+        if node.config.single:
+            return "single_node_enabled" if finished else "single_node_disabled"
+        if not node.config.enabled:
+            return "cluster_disabled"
+        return "cluster_finished" if finished else "cluster_enabled"
+
+    def get(self, request: Request) -> Response:
+        """Answers a GET."""
+        try:
+            dbs = json.loads(request.query.get("ensure_dbs_exist", json.dumps(SYSTEM_DBS)))
+        except ValueError:
+            raise bad_request("invalid_json") from None
+        return Response(200, {"state": self.state(dbs)})
+
+    async def post(self, request: Request) -> Response:
+        """Answers a POST; raises RefusalError."""
+        if not request.headers.get("content-type", "").startswith("application/json"):
+            raise fault(
+                415,
+                "bad_content_type",
+                "Content-Type must be application/json",
+                {"connection": "close"},
+            )
+        try:
+            options: Any = request.json()
+        except ValueError:
+            options = None
+        if not isinstance(options, dict):
+            raise bad_request("Missing JSON body'")
+        action = options.get("action", "")
+        if not isinstance(action, str):
+            raise crash("unknown_error", "badarg")
+        match action:
+            case "enable_cluster" if "remote_node" in options:
+                await self._enable_remote(options)
+            case "enable_cluster":
+                await self._enable(options)
+            case "enable_single_node":
+                await self._enable_single(options)
+            case "add_node":
+                await self._add(options)
+            case "finish_cluster":
+                await self._finish(options)
+            case "receive_cookie":
+                self._receive_cookie(options)
+            case "remove_node":
+                pass  # so it is: it answers 201 and does nothing
+            case _:
+                raise bad_request("Invalid Action'")
+        return Response(201, OK)
+
+    # -- enabling
+
+    async def _enable(self, options: Json) -> None:
+        node = self._node
+        with node.network.lock:
+            if node.config.enabled:
+                raise bad_request("Cluster is already enabled")
+            bind = options.get("bind_address")
+            if bind is None or bind in LOOPBACK:
+                raise fault(
+                    500,
+                    "error",
+                    "Cluster setup requires a remote bind_address (not 127.0.0.1 nor ::1)",
+                )
+            try:
+                ipaddress.ip_address(bind)
+            except ValueError:
+                raise fault(500, "error", "ok") from None
+            if options.get("node_count") is None:
+                raise fault(500, "error", "Cluster setup requires node_count to be configured")
+            node.config.set("cluster", "n", str(options["node_count"]))
+            delay = self._configure(options)
+        await node.network.pause(delay)
+
+    async def _enable_single(self, options: Json) -> None:
+        node = self._node
+        with node.network.lock:
+            node.config.set("cluster", "n", "1")
+            delay = self._configure(options)
+            self._create_missing(options.get("ensure_dbs_exist", SYSTEM_DBS))
+        await node.network.pause(delay)
+
+    def _configure(self, options: Json) -> float:
+        config = self._node.config
+        if options.get("bind_address") is not None:
+            config.set("chttpd", "bind_address", options["bind_address"])
+        if options.get("port") is not None:
+            config.set("chttpd", "port", str(options["port"]))
+        if options.get("username") is None:
+            return CONFIG_ONLY
+        stored = options.get("password_hash") or options.get("password")
+        if stored is None:
+            return CONFIG_ONLY
+        config.set("admins", str(options["username"]), str(stored))
+        # A ready hash needs no hashing and no waiting for it.
+        return CONFIG_ONLY if options.get("password_hash") else NEW_ADMIN
+
+    async def _enable_remote(self, options: Json) -> None:
+        # Whatever the remote says, the answer is 201.
+        sent = {k: v for k, v in options.items() if not k.startswith("remote_")}
+        own = self._node.config.admins.get(str(options.get("username")))
+        if own is not None:
+            sent["password_hash"] = own
+        await self._ask(
+            str(options["remote_node"]),
+            options.get("port"),
+            sent,
+            options.get("remote_current_user"),
+            options.get("remote_current_password"),
+        )
+
+    async def _ask(
+        self, host: str, port: Any, body: Json, user: str | None, password: str | None
+    ) -> int | str:
+        """A request to another node: its status, or why there is none."""
+        node = self._node
+        with node.network.lock:
+            remote = node.network.find(host, int(port or 5984))
+        if isinstance(remote, str):
+            return remote
+        if remote.frozen:
+            await node.network.pause(REQUEST_TIMEOUT)
+            return "req_timedout"
+        headers = {"content-type": "application/json", "host": f"{host}:{port}"}
+        if user is not None:
+            pair = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+            headers["authorization"] = f"Basic {pair}"
+        answer = await remote.handle(
+            Request(
+                method="POST",
+                target="/_cluster_setup",
+                path="/_cluster_setup",
+                query={},
+                headers=headers,
+                body=json.dumps(body).encode(),
+                client=node.address,
+            )
+        )
+        return answer.status if isinstance(answer, Response) else "econnrefused"
+
+    # -- adding
+
+    async def _add(self, options: Json) -> None:
+        node = self._node
+        if not node.config.enabled:
+            raise bad_request("Cluster is not enabled.")
+        host, user, password = (options.get(key) for key in ("host", "username", "password"))
+        if host is None or user is None or password is None:
+            raise crash("unknown_error", "badarg")
+        body = {"action": "receive_cookie", "cookie": node.cookie}
+        status = await self._ask(str(host), options.get("port"), body, str(user), str(password))
+        match status:
+            case "nxdomain":
+                raise crash("invalid_ejson", "{conn_failed,{error,nxdomain}}")
+            case "econnrefused":
+                raise bad_request("Add node failed. Invalid Host and/or Port.")
+            case "req_timedout":
+                raise bad_request("req_timedout")
+            case 201:
+                # Nobody asks whether this is the remote's Erlang name.
+                name = f"{options.get('name') or node.name.partition('@')[0]}@{host}"
+                self._create_member(name)
+            case _:
+                pass  # refused there, and 201 here all the same
+
+    def _create_member(self, name: str) -> None:
+        node = self._node
+        with node.network.lock:
+            node.network.settle()
+            try:
+                node.membership.put(edit(node.membership.get(name), name, {}, None))
+            except ConflictError:
+                raise conflict() from None
+            node.member_changed(name)
+
+    def _receive_cookie(self, options: Json) -> None:
+        node = self._node
+        with node.network.lock:
+            node.cookie = str(options.get("cookie", node.cookie))
+            for peer in node.network.nodes.values():
+                if peer.name in node.members or node.name in peer.members:
+                    if peer.dbs.live or node.dbs.live:
+                        node.network.join(peer, node)
+                    else:
+                        node.network.expect(peer, node)
+
+    # -- finishing
+
+    async def _finish(self, options: Json) -> None:
+        node = self._node
+        dbs = [str(name) for name in options.get("ensure_dbs_exist", SYSTEM_DBS)]
+        with node.network.lock:
+            node.uuid()
+            # Taken now and written later: two finishes at once swap their values.
+            admins = dict(node.config.admins)
+        await self._wait_connected()
+        await node.network.pause(0.02)
+        with node.network.lock:
+            node.network.settle()
+            self._sync(admins)
+            if all(node.databases.openable(name) for name in dbs):
+                raise bad_request("Cluster is already finished")
+            self._create_missing(dbs)
+
+    async def _wait_connected(self) -> None:
+        network = self._node.network
+        waited = 0.0
+        while True:
+            with network.lock:
+                network.settle()
+                absent, frozen = self._absent()
+            if not absent:
+                return
+            if waited >= (CONNECT_TIMEOUT_FROZEN if frozen else CONNECT_TIMEOUT):
+                raise fault(
+                    500,
+                    "setup_error",
+                    "Cluster setup timed out waiting for nodes to connect",
+                )
+            await network.pause(0.1)
+            waited += 0.1
+
+    def _absent(self) -> tuple[set[str], bool]:
+        node = self._node
+        frozen = False
+        absent = set()
+        for name in node.members - {node.name}:
+            peer = node.network.nodes.get(name)
+            if peer is None:
+                absent.add(name)
+                continue
+            if not node.network.linked(node.name, name):
+                node.network.exchange([(node, peer)])
+            if peer.frozen or not node.network.linked(node.name, name):
+                frozen |= peer.frozen
+                absent.add(name)
+        return absent, frozen
+
+    def _sync(self, admins: dict[str, str]) -> None:
+        node = self._node
+        others = [node.network.nodes[name] for name in node.members if name != node.name]
+        for other in others:
+            for user, stored in admins.items():
+                other.config.set("admins", user, stored)
+            other.config.set("couchdb", "uuid", node.uuid())
+        if others and node.config.secret is None:
+            raise fault(500, "setup_error", "Cluster setup unable to sync admin passwords")
+        for other in others:
+            other.config.set("chttpd_auth", "secret", node.config.secret or "")
+
+    def _create_missing(self, dbs: list[str] | tuple[str, ...]) -> None:
+        for name in dbs:
+            if self._node.databases.find(name) is None:
+                self._node.databases.create(name, props=False)
