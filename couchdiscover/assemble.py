@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from couchdiscover.couch import Access, Fleet
-from couchdiscover.deadline import Deadline, look_pause, retry_pauses
+from couchdiscover.deadline import SETTLING, Deadline, look_pause, retry_pauses
 from couchdiscover.discovery import Discovery, find_target
 from couchdiscover.errors import Denied, NotSo, NotYet, TimedOut, Unsafe
 from couchdiscover.execution import execute
@@ -101,6 +101,7 @@ class _Run:
     _just_joined: bool = False
     _attempted: tuple[Step, ...] = ()
     _rested: bool = False
+    _settling: tuple[float, ...] = ()
     _retries: Iterable[float] = field(default_factory=retry_pauses)
     _problems: dict[Step, str] = field(default_factory=dict)
     _said: dict[str, str] = field(default_factory=dict)
@@ -118,7 +119,6 @@ class _Run:
         observer = self._observe(discovery)
         record_warnings(self.record, topology.warnings)
         view = self.record.view = observer.look(topology, quick=self._just_joined)
-        self._just_joined = False
         self._tell(view)
         return topology, view
 
@@ -168,11 +168,12 @@ class _Run:
         """Takes steps; those that were just taken are first looked at once more, after a pause."""
         if self.deadline.passed:
             self._give_up({"": f"there was still to do: {self._told_steps(steps)}"})
+        self._just_joined = False
         if steps == self._attempted and not self._rested:
             self.deadline.sleep(next(iter(self._retries)))
             self._rested = True
             return
-        self._attempted, self._rested = steps, False
+        self._attempted, self._rested, self._settling = steps, False, SETTLING
         if self._observer is None:
             return
         for outcome in execute(
@@ -217,6 +218,12 @@ class _Run:
     def wait(self, reasons: Mapping[str, str]) -> None:
         """Says what is waited for, where that is new, and pauses. Raises TimedOut at the end."""
         self._attempted = ()
+        if self._settling and not self._anybody_silent() and not self.deadline.passed:
+            pause, *rest = self._settling
+            self._settling = tuple(rest)
+            self.deadline.sleep(pause)
+            return
+        self._just_joined = False
         self._waiting = {p: r for p, r in self._waiting.items() if p in reasons}
         for pod, reason in list(reasons.items())[:TOLD]:
             if self._waiting.get(pod) != reason:
@@ -225,6 +232,10 @@ class _Run:
         if self.deadline.passed:
             self._give_up(reasons)
         self.deadline.sleep(look_pause())
+
+    def _anybody_silent(self) -> bool:
+        view = self.record.view
+        return view is None or len(view.nodes) < len(view.sights)
 
     def _give_up(self, reasons: Mapping[str, str]) -> None:
         notes = [_told(reasons)]
@@ -257,8 +268,8 @@ class _Run:
         """Each change of a node, once."""
         for node in view.nodes:
             version = f"CouchDB {node.version}" if node.version else "CouchDB"
-            facts = f"{node.state}, {len(node.cluster_nodes)} members, "
-            facts += f"{len(node.all_nodes & node.cluster_nodes)} connected"
+            connected = len(node.all_nodes & node.cluster_nodes)
+            facts = f"{node.state}, {connected} of {len(node.cluster_nodes)} members connected"
             if self._said.get(node.pod) != facts:
                 known = node.pod in self._said
                 self._said[node.pod] = facts

@@ -8,6 +8,10 @@ LOOK_PAUSE = (0.25, 0.45)
 """Seconds between two looks: under 0.3 s in the median until a node that comes up is seen, and at
 most three requests a second to one that is down."""
 
+SETTLING = (0.05, 0.1, 0.15)
+"""Seconds before the looks that follow a step of our own: news spreads among CouchDB's nodes within
+0.1 s to 0.2 s. Only where all nodes answer; one that is down is not asked more often for that."""
+
 RETRY_CEILING = 5.0
 """Seconds, at most, between two tries of the same step."""
 

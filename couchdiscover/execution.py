@@ -11,7 +11,7 @@ from couchdiscover.threads import for_each
 
 REPLICAS = 3
 """What ``enable_cluster`` is given as ``node_count`` at least: CouchDB's default of [cluster] n.
-CouchDB keeps the smaller one as n for ever (src/setup/src/setup.erl); with 1 the node would count as
+CouchDB keeps a smaller one as n for ever (src/setup/src/setup.erl); with 1 the node would count as
 configured for itself alone, and our own work would stand in the way of a scale-up."""
 
 IDENTITY_PLACES = {"uuid": ("couchdb", "uuid"), "secret": ("chttpd_auth", "secret")}

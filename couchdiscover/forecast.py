@@ -56,7 +56,10 @@ def imagine(view: ClusterView, steps: Iterable[Step]) -> ClusterView:
                 nodes[step.pod] = replace(node, identity=_changed(node, secret="new"))  # noqa: S106
             case StepKind.ADD_NODE:
                 nodes = _joined(view, node, step.name)
-                view = replace(view, joined=view.joined | {step.pod})
+                new = {step.pod} if view.veterans and node.name not in view.veterans else set()
+                view = replace(
+                    view, joined=view.joined | {step.pod}, newcomers=view.newcomers | new
+                )
             case StepKind.FINISH_CLUSTER:
                 nodes = _finished(view, node)
             case StepKind.ENSURE_DB:

@@ -185,12 +185,14 @@ class ClusterView:
     """One look at every expected node, in the order of the ordinals.
 
     ``veterans`` are Erlang names of nodes that were members of a finished cluster before this run:
-    only they have a vote on the cluster's identity. ``joined`` are pods that this run has added.
+    only they have a vote on the cluster's identity. ``joined`` are pods that this run has added,
+    ``newcomers`` those among them that no finished cluster knew before.
     """
 
     sights: tuple[Sight, ...]
     veterans: frozenset[str] = frozenset()
     joined: frozenset[str] = frozenset()
+    newcomers: frozenset[str] = frozenset()
 
     @property
     def nodes(self) -> tuple[NodeView, ...]:

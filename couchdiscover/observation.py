@@ -65,6 +65,7 @@ class Observer:
     _last: ClusterView | None = None
     _veterans: frozenset[str] = frozenset()
     _joined: dict[str, str] = field(default_factory=dict)
+    _newcomers: set[str] = field(default_factory=set)
     _finished_here: bool = False
 
     def note(self, step: Step) -> None:
@@ -73,6 +74,8 @@ class Observer:
             self._finished_here = True
         if step.kind is StepKind.ADD_NODE and (known := self._known().get(step.pod)):
             self._joined[step.pod] = known.name
+            if self._veterans and known.name not in self._veterans:
+                self._newcomers.add(step.pod)
 
     def look(self, topology: Topology, *, quick: bool = False) -> ClusterView:
         """Looks at every expected node at once.
@@ -203,7 +206,12 @@ class Observer:
         if not self._finished_here:
             finished = (group.names for group in groups(view) if group.finished)
             self._veterans = self._veterans.union(*finished) - set(self._joined.values())
-        view = replace(view, veterans=self._veterans, joined=frozenset(self._joined))
+        view = replace(
+            view,
+            veterans=self._veterans,
+            joined=frozenset(self._joined),
+            newcomers=frozenset(self._newcomers),
+        )
         more: dict[str, NodeView] = {}
         if any(node.alone and node.holdings and node.holdings.databases for node in view.nodes):
             more |= self._each(

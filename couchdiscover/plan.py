@@ -200,7 +200,7 @@ def _settle_own(topology: Topology, view: ClusterView, own: NodeView, policy: Po
     """The own node is in: what is left is its share of databases and identity."""
     if missing := _missing_databases([own], own):
         return missing
-    notes = _notes(topology, view, own)
+    notes = (*_notes(topology, view, own), *_shard_notes(view))
     drifted = drift(
         [node for node in view.nodes if node.name in own.cluster_nodes],
         view.veterans,
@@ -363,11 +363,10 @@ def _identity_warnings(drifted: Drift, policy: Policy) -> tuple[str, ...]:
 
 
 def _shard_notes(view: ClusterView) -> tuple[str, ...]:
-    newcomers = [node.pod for node in view.nodes if node.name not in view.veterans]
-    if not view.veterans or not newcomers:
+    if not view.newcomers:
         return ()
     return (
-        f"databases that existed before have no shards on {', '.join(newcomers)} yet; "
+        f"databases that existed before have no shards on {', '.join(sorted(view.newcomers))} yet; "
         'new ones will (CouchDB\'s manual, "Shard Management", tells how to move them)',
     )
 

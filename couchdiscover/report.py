@@ -69,7 +69,7 @@ class Report:
             title = "steps to take:" if record.command == "plan" else "steps taken:"
             lines += [title, *(f"  {step}" for step in record.steps)]
         lines += [f"warning: {warning}" for warning in record.warnings]
-        lines.append(f"{self.result.replace('_', ' ')}: {self.message}")
+        lines.append(self.message)
         return "\n".join(lines)
 
     def as_json(self) -> str:
