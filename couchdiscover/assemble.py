@@ -198,7 +198,7 @@ class _Run:
     def foretell(self, topology: Topology, view: ClusterView) -> str:
         """For ``--dry-run``: all steps that would follow. Raises NotSo where there are any."""
         ahead = forecast(view, lambda then: self.decide(topology, then))
-        self.record.steps = list(ahead.steps)
+        self.record.steps, self.record.planned = list(ahead.steps), True
         match ahead.end:
             case Blocked(hazard):
                 raise Unsafe(hazard)

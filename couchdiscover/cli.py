@@ -77,211 +77,294 @@ def _option(help_text: str, *names: str, env: str | None = None, metavar: str | 
     return typer.Option(*names, envvar=env, help=help_text, metavar=metavar, show_default=False)
 
 
+# --- the options, each once -------------------------------------------------------------------
+
+StatefulSetName = Annotated[
+    str | None,
+    _option(
+        "StatefulSet that runs CouchDB [default: the own pod's]",
+        "--statefulset",
+        "-s",
+        env="COUCHDISCOVER_STATEFULSET",
+        metavar="NAME",
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    _option(
+        "Its namespace [default: the own pod's, then the kubeconfig context's]",
+        "--namespace",
+        "-n",
+        env="COUCHDISCOVER_NAMESPACE",
+        metavar="NAME",
+    ),
+]
+Container = Annotated[
+    str | None,
+    _option(
+        "Container that runs CouchDB [default: couchdb, or the only one]",
+        "--container",
+        env="COUCHDISCOVER_CONTAINER",
+        metavar="NAME",
+    ),
+]
+ScopeChoice = Annotated[
+    str | None,
+    _option(
+        "Bring in the own pod, or all [default: pod in a pod of the StatefulSet, else set]",
+        "--scope",
+        env="COUCHDISCOVER_SCOPE",
+        metavar="auto|pod|set",
+    ),
+]
+Size = Annotated[
+    str | None,
+    _option(
+        "Number of nodes [default: spec.replicas]",
+        "--size",
+        env="COUCHDB_CLUSTER_SIZE",
+        metavar="N",
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    _option(
+        "How long to try; 0 is one look and no change [default: 5m]",
+        "--timeout",
+        env="COUCHDISCOVER_TIMEOUT",
+        metavar="DURATION",
+    ),
+]
+RequestTimeout = Annotated[
+    str | None,
+    _option(
+        "How long one request may take [default: 5s]",
+        "--request-timeout",
+        env="COUCHDISCOVER_REQUEST_TIMEOUT",
+        metavar="DURATION",
+    ),
+]
+EnsureDb = Annotated[
+    list[str] | None,
+    _option(
+        "Database that must exist on top of _users and _replicator; repeatable",
+        "--ensure-db",
+        env="COUCHDISCOVER_ENSURE_DBS",
+        metavar="NAME",
+    ),
+]
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair/--no-repair",
+        envvar="COUCHDISCOVER_REPAIR",
+        help="Make admin hash, uuid and secret the same again where they differ",
+    ),
+]
+RepairFrom = Annotated[
+    str | None,
+    _option(
+        "Pod whose values are taken for that, instead of the majority's",
+        "--repair-from",
+        env="COUCHDISCOVER_REPAIR_FROM",
+        metavar="POD",
+    ),
+]
+Scheme = Annotated[
+    str | None,
+    _option(
+        "How CouchDB is reached [default: http]",
+        "--scheme",
+        env="COUCHDISCOVER_SCHEME",
+        metavar="http|https",
+    ),
+]
+Port = Annotated[
+    str | None,
+    _option(
+        "CouchDB's port [default: the endpoints' port named couchdb, then 5984 (6984)]",
+        "--port",
+        env="COUCHDISCOVER_PORT",
+        metavar="PORT",
+    ),
+]
+CaFile = Annotated[
+    str | None,
+    _option(
+        "Certificates that CouchDB's is checked against [default: the usual ones]",
+        "--ca-file",
+        env="COUCHDISCOVER_CA_FILE",
+        metavar="FILE",
+    ),
+]
+InsecureSkipTlsVerify = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-skip-tls-verify",
+        envvar="COUCHDISCOVER_INSECURE_SKIP_TLS_VERIFY",
+        help="Take any certificate",
+        show_default=False,
+    ),
+]
+ClusterDomain = Annotated[
+    str | None,
+    _option(
+        "DNS domain of the cluster [default: the own pod's, then cluster.local]",
+        "--cluster-domain",
+        env="COUCHDISCOVER_CLUSTER_DOMAIN",
+        metavar="DOMAIN",
+    ),
+]
+Kubeconfig = Annotated[
+    str | None,
+    _option(
+        "Kubeconfig [default: the service account, then ~/.kube/config]",
+        "--kubeconfig",
+        env="KUBECONFIG",
+        metavar="FILE",
+    ),
+]
+Context = Annotated[
+    str | None,
+    _option(
+        "Context in it",
+        "--context",
+        env="COUCHDISCOVER_CONTEXT",
+        metavar="NAME",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the steps and change nothing")]
+OutputFormat = Annotated[
+    str | None,
+    _option(
+        "Format of the result on stdout [default: text]",
+        "--output",
+        "-o",
+        env="COUCHDISCOVER_OUTPUT",
+        metavar="text|json",
+    ),
+]
+LogFormat = Annotated[
+    str | None,
+    _option(
+        "Format of the log on stderr [default: text]",
+        "--log-format",
+        env="COUCHDISCOVER_LOG_FORMAT",
+        metavar="text|json",
+    ),
+]
+LogLevel = Annotated[
+    str | None,
+    _option(
+        "DEBUG, INFO, WARNING or ERROR [default: INFO]",
+        "--log-level",
+        env="COUCHDISCOVER_LOG_LEVEL",
+        metavar="LEVEL",
+    ),
+]
+TerminationLog = Annotated[
+    str | None,
+    _option(
+        "File for the reason of the end [default: /dev/termination-log, if there]",
+        "--termination-log",
+        env="COUCHDISCOVER_TERMINATION_LOG",
+        metavar="FILE",
+    ),
+]
+
+
+# --- the commands -----------------------------------------------------------------------------
+
+
 @app.command(epilog=EPILOG)
 def run(
-    statefulset: Annotated[
-        str | None,
-        _option(
-            "StatefulSet that runs CouchDB [default: the own pod's]",
-            "--statefulset",
-            "-s",
-            env="COUCHDISCOVER_STATEFULSET",
-            metavar="NAME",
-        ),
-    ] = None,
-    namespace: Annotated[
-        str | None,
-        _option(
-            "Its namespace [default: the own pod's, then the kubeconfig context's]",
-            "--namespace",
-            "-n",
-            env="COUCHDISCOVER_NAMESPACE",
-            metavar="NAME",
-        ),
-    ] = None,
-    container: Annotated[
-        str | None,
-        _option(
-            "Container that runs CouchDB [default: couchdb, or the only one]",
-            "--container",
-            env="COUCHDISCOVER_CONTAINER",
-            metavar="NAME",
-        ),
-    ] = None,
-    scope: Annotated[
-        str | None,
-        _option(
-            "Bring in the own pod, or all [default: pod in a pod of the StatefulSet, else set]",
-            "--scope",
-            env="COUCHDISCOVER_SCOPE",
-            metavar="auto|pod|set",
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        _option(
-            "Number of nodes [default: spec.replicas]",
-            "--size",
-            env="COUCHDB_CLUSTER_SIZE",
-            metavar="N",
-        ),
-    ] = None,
-    timeout: Annotated[
-        str | None,
-        _option(
-            "How long to try; 0 is one look and no change [default: 5m]",
-            "--timeout",
-            env="COUCHDISCOVER_TIMEOUT",
-            metavar="DURATION",
-        ),
-    ] = None,
-    request_timeout: Annotated[
-        str | None,
-        _option(
-            "How long one request may take [default: 5s]",
-            "--request-timeout",
-            env="COUCHDISCOVER_REQUEST_TIMEOUT",
-            metavar="DURATION",
-        ),
-    ] = None,
-    ensure_db: Annotated[
-        list[str] | None,
-        _option(
-            "Database that must exist on top of _users and _replicator; repeatable",
-            "--ensure-db",
-            env="COUCHDISCOVER_ENSURE_DBS",
-            metavar="NAME",
-        ),
-    ] = None,
-    repair: Annotated[
-        bool,
-        typer.Option(
-            "--repair/--no-repair",
-            envvar="COUCHDISCOVER_REPAIR",
-            help="Make admin hash, uuid and secret the same again where they differ",
-        ),
-    ] = True,
-    repair_from: Annotated[
-        str | None,
-        _option(
-            "Pod whose values are taken for that, instead of the majority's",
-            "--repair-from",
-            env="COUCHDISCOVER_REPAIR_FROM",
-            metavar="POD",
-        ),
-    ] = None,
-    scheme: Annotated[
-        str | None,
-        _option(
-            "How CouchDB is reached [default: http]",
-            "--scheme",
-            env="COUCHDISCOVER_SCHEME",
-            metavar="http|https",
-        ),
-    ] = None,
-    port: Annotated[
-        str | None,
-        _option(
-            "CouchDB's port [default: the endpoints' port named couchdb, then 5984 (6984)]",
-            "--port",
-            env="COUCHDISCOVER_PORT",
-            metavar="PORT",
-        ),
-    ] = None,
-    ca_file: Annotated[
-        str | None,
-        _option(
-            "Certificates that CouchDB's is checked against [default: the usual ones]",
-            "--ca-file",
-            env="COUCHDISCOVER_CA_FILE",
-            metavar="FILE",
-        ),
-    ] = None,
-    insecure_skip_tls_verify: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-skip-tls-verify",
-            envvar="COUCHDISCOVER_INSECURE_SKIP_TLS_VERIFY",
-            help="Take any certificate",
-            show_default=False,
-        ),
-    ] = False,
-    cluster_domain: Annotated[
-        str | None,
-        _option(
-            "DNS domain of the cluster [default: the own pod's, then cluster.local]",
-            "--cluster-domain",
-            env="COUCHDISCOVER_CLUSTER_DOMAIN",
-            metavar="DOMAIN",
-        ),
-    ] = None,
-    kubeconfig: Annotated[
-        str | None,
-        _option(
-            "Kubeconfig [default: the service account, then ~/.kube/config]",
-            "--kubeconfig",
-            env="KUBECONFIG",
-            metavar="FILE",
-        ),
-    ] = None,
-    context: Annotated[
-        str | None,
-        _option(
-            "Context in it",
-            "--context",
-            env="COUCHDISCOVER_CONTEXT",
-            metavar="NAME",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the steps and change nothing")
-    ] = False,
-    output: Annotated[
-        str | None,
-        _option(
-            "Format of the result on stdout [default: text]",
-            "--output",
-            "-o",
-            env="COUCHDISCOVER_OUTPUT",
-            metavar="text|json",
-        ),
-    ] = None,
-    log_format: Annotated[
-        str | None,
-        _option(
-            "Format of the log on stderr [default: text]",
-            "--log-format",
-            env="COUCHDISCOVER_LOG_FORMAT",
-            metavar="text|json",
-        ),
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        _option(
-            "DEBUG, INFO, WARNING or ERROR [default: INFO]",
-            "--log-level",
-            env="COUCHDISCOVER_LOG_LEVEL",
-            metavar="LEVEL",
-        ),
-    ] = None,
-    termination_log: Annotated[
-        str | None,
-        _option(
-            "File for the reason of the end [default: /dev/termination-log, if there]",
-            "--termination-log",
-            env="COUCHDISCOVER_TERMINATION_LOG",
-            metavar="FILE",
-        ),
-    ] = None,
+    statefulset: StatefulSetName = None,
+    namespace: Namespace = None,
+    container: Container = None,
+    scope: ScopeChoice = None,
+    size: Size = None,
+    timeout: Timeout = None,
+    request_timeout: RequestTimeout = None,
+    ensure_db: EnsureDb = None,
+    repair: Repair = True,
+    repair_from: RepairFrom = None,
+    scheme: Scheme = None,
+    port: Port = None,
+    ca_file: CaFile = None,
+    insecure_skip_tls_verify: InsecureSkipTlsVerify = False,
+    cluster_domain: ClusterDomain = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    dry_run: DryRun = False,
+    output: OutputFormat = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    termination_log: TerminationLog = None,
 ) -> None:
     """Bring the cluster about: wait, enable, add, finish, verify, exit.
 
     Without a command this is what couchdiscover does, configured by the environment alone. A
     cluster that is whole already is not touched.
     """
-    values = dict(locals())
-    values["ensure_dbs"] = values.pop("ensure_db")
-    _conduct("run", values)
+    _conduct("run", dict(locals()))
+
+
+@app.command(epilog=EPILOG)
+def plan(
+    statefulset: StatefulSetName = None,
+    namespace: Namespace = None,
+    container: Container = None,
+    scope: ScopeChoice = None,
+    size: Size = None,
+    request_timeout: RequestTimeout = None,
+    ensure_db: EnsureDb = None,
+    repair: Repair = True,
+    repair_from: RepairFrom = None,
+    scheme: Scheme = None,
+    port: Port = None,
+    ca_file: CaFile = None,
+    insecure_skip_tls_verify: InsecureSkipTlsVerify = False,
+    cluster_domain: ClusterDomain = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: OutputFormat = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    termination_log: TerminationLog = None,
+) -> None:
+    """Print the steps that run would take now, each with its reason, and change nothing.
+
+    Exits with 3 where there are any, with 0 where there are none.
+    """
+    _conduct("plan", dict(locals()) | {"dry_run": True})
+
+
+@app.command()
+def demo(
+    scenario: Annotated[
+        str,
+        typer.Option(
+            "--scenario",
+            metavar="NAME",
+            help="fresh, slow-boot, assembled, scale-up, replaced, drift, wrong-password, split",
+        ),
+    ] = "fresh",
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, max=200, metavar="N", help="Nodes to begin with")
+    ] = 3,
+) -> None:
+    """The whole job on an embedded sandbox: a Kubernetes API and CouchDB nodes on loopback.
+
+    Needs nothing installed and no root. With COUCHDB_HOME=/opt/couchdb in the environment the nodes
+    are real ones of that CouchDB release. Exits with 0 where the command did what it must.
+    """
+    from couchdiscover.sandbox.demo import SCENARIOS, play
+
+    if scenario not in SCENARIOS:
+        raise typer.BadParameter(f"{scenario!r} is none of {', '.join(SCENARIOS)}")
+    if scenario == "split" and nodes < 2:
+        raise typer.BadParameter("two clusters need two nodes")
+    raise typer.Exit(play(scenario, nodes, typer.echo))
 
 
 # --- from the values to the exit code ---------------------------------------------------------
@@ -289,6 +372,7 @@ def run(
 
 def _conduct(command: str, values: dict[str, Any]) -> None:
     """Runs a command and exits with what came of it: the one place that does."""
+    values["ensure_dbs"] = values.pop("ensure_db")
     from couchdiscover.deadline import Deadline
     from couchdiscover.logs import LOGGER, Redactor
     from couchdiscover.progress import Progress
@@ -307,7 +391,7 @@ def _conduct(command: str, values: dict[str, Any]) -> None:
             settings = build_settings(values, os.environ)
             from couchdiscover.assemble import assemble
 
-            started = Deadline(settings.timeout)
+            started = Deadline(0 if settings.dry_run else settings.timeout)  # a plan looks once
             live = values.get("log_format") != "json" and not as_json
             with Progress(output, started, enabled=live) as progress:
                 message = assemble(

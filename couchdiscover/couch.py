@@ -89,7 +89,7 @@ class CouchNode:
         """The node's Erlang name."""
         path = "/_node/_local"
         name: str = _member(self._get(path), "name", str, path)
-        if "@" not in name:
+        if "@" not in name or not name.isprintable():
             raise NoAnswer(f"GET {path} gave no Erlang name")
         return name
 
@@ -126,7 +126,11 @@ class CouchNode:
         """The node's whole configuration: sections of keys. It holds secrets."""
         path = "/_node/_local/_config"
         sections = _object(self._get(path), path)
-        return {name: keys for name, keys in sections.items() if isinstance(keys, dict)}
+        return {
+            name: {key: value for key, value in keys.items() if isinstance(value, str)}
+            for name, keys in sections.items()
+            if isinstance(keys, dict)
+        }
 
     def uptime(self) -> float:
         """Seconds since the node started."""
@@ -200,7 +204,7 @@ class CouchNode:
         except (requests.RequestException, OSError, ValueError) as error:
             raise NoAnswer(explain(error), nobody=refused(error)) from error
         try:
-            answer = response.json()
+            answer = jsonlib.loads(response.content)  # requests would guess at the encoding
         except (ValueError, RecursionError):
             answer = None
         if not 200 <= response.status_code < 300:
@@ -212,16 +216,20 @@ class CouchNode:
 
     def _note_version(self, server: str) -> None:
         if server.startswith("CouchDB/"):
-            self.version = server.removeprefix("CouchDB/").split(" ")[0][:32] or None
+            self.version = _plain(server.removeprefix("CouchDB/").split(" ")[0], 32) or None
 
 
 def _as_error(what: str, status: int, answer: Any) -> CouchFailure:
-    """An error answer, cut and without line breaks: its text comes from outside."""
+    """An error answer, cut and without control characters: its text comes from outside."""
     if not isinstance(answer, dict):
         return NoAnswer(f"{what} was answered {status} without JSON: not CouchDB")
-    error = " ".join(str(answer.get("error", "")).split())[:80]
-    reason = " ".join(str(answer.get("reason", "")).split())[:200]
+    error, reason = _plain(answer.get("error", ""), 80), _plain(answer.get("reason", ""), 200)
     return ErrorAnswer(what, status, error, reason)
+
+
+def _plain(text: object, limit: int) -> str:
+    words = " ".join(str(text).split())[:limit]
+    return "".join(character if character.isprintable() else "?" for character in words)
 
 
 def _object(answer: Any, path: str) -> dict[str, Any]:
@@ -242,7 +250,10 @@ def _names(answer: Any, key: str, path: str) -> frozenset[str]:
 
 
 def _strings(values: Any, path: str) -> frozenset[str]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    # Line breaks and the like are in no name, and would forge lines of the log.
+    if not isinstance(values, list) or not all(
+        isinstance(value, str) and value.isprintable() for value in values
+    ):
         raise NoAnswer(f"GET {path} gave no list of names: not CouchDB")
     return frozenset(values)
 
@@ -269,5 +280,5 @@ class Fleet:
 
     def forget(self, pod: str) -> None:
         """Lets go of a pod's connections, for one that a thread may still be waiting on."""
-        for key in [key for key in self._nodes if key[0] == pod]:
-            del self._nodes[key]
+        for key in [key for key in list(self._nodes) if key[0] == pod]:
+            self._nodes.pop(key, None)

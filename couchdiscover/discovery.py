@@ -8,17 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from couchdiscover.environment import ContainerEnvironment, decode_data
+from couchdiscover.environment import ContainerEnvironment, Value, decode_data
 from couchdiscover.errors import UsageProblem
 from couchdiscover.kube import Forbidden, Kube, Missing
 from couchdiscover.model import Address, Credentials, Pod, Scope, Topology
 from couchdiscover.names import (
     PodIdentity,
+    is_label,
     is_subdomain,
     parse_host_name,
     parse_pod_name,
 )
 from couchdiscover.settings import Settings, parse_size
+from couchdiscover.severance import EPMD_PORT
 
 CREDENTIAL_PAIRS = (
     ("COUCHDB_ADMIN_USER", "COUCHDB_ADMIN_PASS"),  # couchdiscover's own, since 0.2
@@ -71,9 +73,14 @@ def find_target(settings: Settings, kube: Kube) -> Target:
             f"{socket.gethostname()} is no pod of a StatefulSet, so it is not known which one is "
             "meant: name it with --statefulset (COUCHDISCOVER_STATEFULSET)"
         )
-    namespace = settings.namespace or (own.namespace if own else None) or kube.namespace
-    namespace = namespace or "default"
-    if not is_subdomain(namespace):
+    namespace = (
+        settings.namespace
+        or (own.namespace if own else None)
+        or settings.environment.get("POD_NAMESPACE")  # of a Job's pod, say
+        or kube.namespace
+        or "default"
+    )
+    if not is_label(namespace):
         raise UsageProblem(f"{namespace!r} is no name of a namespace; give it with --namespace")
     if own and (own.statefulset, own.namespace or namespace) != (statefulset, namespace):
         own = None
@@ -108,8 +115,9 @@ class Discovery:
     kube: Kube
     settings: Settings
     target: Target
-    _data: dict[tuple[str, str], Mapping[str, str] | None] = field(default_factory=dict)
+    _data: dict[tuple[str, str], Mapping[str, str] | None] = field(default_factory=dict, repr=False)
     _warnings: dict[str, None] = field(default_factory=dict)
+    _size_hidden: bool = False
 
     def topology(self) -> Topology:
         """The StatefulSet as it stands. Raises UsageProblem, NotYet or Denied."""
@@ -130,6 +138,11 @@ class Discovery:
         service = str(
             spec.get("serviceName") or (target.own and target.own.service) or target.statefulset
         )
+        if not is_label(service):
+            raise UsageProblem(
+                f"StatefulSet {target.statefulset} names {service!r} as its Service: that is no "
+                "name of one (spec.serviceName)"
+            )
         published = self._published(service, container)
         pods = tuple(self._pod(ordinal, service, published) for ordinal in sorted(ordinals))
         names = {pod.name for pod in pods}
@@ -179,7 +192,8 @@ class Discovery:
 
     def _size(self, environment: ContainerEnvironment, replicas: int) -> int:
         size = self.settings.size
-        if size is None and (value := environment.get(SIZE_VARIABLE)) and value.text.strip():
+        value = self._size_variable(environment) if size is None else None
+        if value is not None and value.text.strip():
             try:
                 size = parse_size(value.text)
             except ValueError as error:
@@ -190,6 +204,17 @@ class Discovery:
                 f"{replicas} replicas: the others are waited for"
             )
         return replicas if size is None else size
+
+    def _size_variable(self, environment: ContainerEnvironment) -> Value | None:
+        """The wanted size; an object of ``envFrom`` that may not be read most likely lacks it."""
+        if self._size_hidden:
+            return None
+        try:
+            return environment.get(SIZE_VARIABLE)
+        except Forbidden as error:
+            self._size_hidden = True
+            self._warn(f"{SIZE_VARIABLE} is not looked for, and spec.replicas counts: {error}")
+            return None
 
     def _check_cookie(self, environment: ContainerEnvironment, nodes: int) -> None:
         if nodes == 1 or environment.mentions(*COOKIE_VARIABLES):
@@ -237,10 +262,10 @@ class Discovery:
         name = f"{target.statefulset}-{ordinal}"
         host_name = f"{name}.{service}.{target.namespace}.svc.{target.cluster_domain}"
         addresses = published.addresses(name)
-        if not addresses and not published.readable:
-            addresses = [Address(host_name, published.port)]
         if target.scope is Scope.POD and target.own and target.own.pod == name:
             addresses = _own_addresses(addresses, self.settings.environment, published.port)
+        elif not addresses and not published.readable:
+            addresses = [Address(host_name, published.port)]
         return Pod(name, ordinal, host_name, tuple(addresses))
 
     # --- the credentials ---
@@ -284,6 +309,10 @@ class Discovery:
                     f"the {what} ({source}) ends with a line break, and is used as it is; "
                     "`echo -n`, or `kubectl create secret --from-literal`, makes it without"
                 )
+        try:
+            f"{user}{password}".encode()
+        except UnicodeEncodeError:
+            raise UsageProblem(f"the user name or password ({source}) is no UTF-8") from None
         if ":" in user:
             raise UsageProblem(f"the user name ({source}) has a colon, which HTTP cannot transport")
         return Credentials(user, password, source)
@@ -370,7 +399,7 @@ def _choose_port(ports: Iterable[tuple[str, object]], scheme: str) -> int | None
     for name in ("couchdb", scheme):
         if name in numbers:
             return numbers[name]
-    values = list(numbers.values())
+    values = [number for number in numbers.values() if number != EPMD_PORT]  # Erlang's, not HTTP
     if DEFAULT_PORTS[scheme] in values:
         return DEFAULT_PORTS[scheme]
     return values[0] if len(values) == 1 else None
@@ -395,7 +424,8 @@ def _own_addresses(
         addresses = [Address(ip, port)]
     if not addresses:
         try:
-            addresses = [Address(socket.gethostbyname(socket.gethostname()), port)]
+            found = socket.getaddrinfo(socket.gethostname(), port, type=socket.SOCK_STREAM)
+            addresses = [Address(str(found[0][4][0]), port)]
         except OSError:
             addresses = []
     first = addresses[0] if addresses else Address("127.0.0.1", port)

@@ -11,12 +11,12 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from couchdiscover.errors import UsageProblem
 
-_REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
+_REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
 
 
 class Source(Protocol):
@@ -30,7 +30,7 @@ class Source(Protocol):
 class Value:
     """A variable's value and the object that it came from, in words."""
 
-    text: str
+    text: str = field(repr=False)
     source: str
 
 
@@ -116,8 +116,8 @@ class ContainerEnvironment:
             if not variable.startswith(prefix):
                 continue
             key = variable[len(prefix) :]
-            for kind, field in (("Secret", "secretRef"), ("ConfigMap", "configMapRef")):
-                ref = entry.get(field)
+            for kind, member in (("Secret", "secretRef"), ("ConfigMap", "configMapRef")):
+                ref = entry.get(member)
                 if not isinstance(ref, dict):
                     continue
                 name = str(ref.get("name"))

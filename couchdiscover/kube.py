@@ -116,8 +116,9 @@ class Kube:
     ) -> Object:
         def read() -> Object:
             found = kind.objects(self._client, namespace=namespace).get_by_name(name).obj
-            if not isinstance(found, dict) or str(found.get("kind")).lower() not in resource:
-                raise ValueError(f"no {kind.kind}")  # a list, say, or an error in disguise
+            # A list, say, or an error in disguise; pykube's own ``kind`` of Endpoints lacks the s.
+            if not isinstance(found, dict) or _plural(found.get("kind")) != resource:
+                raise ValueError(f"no {kind.kind}")
             return found
 
         return self._ask(
@@ -159,7 +160,17 @@ class Kube:
                 "the kubeconfig's way to authenticate is not supported by pykube-ng: use a token, "
                 "a client certificate, or `kubectl proxy` and a kubeconfig that names it"
             )
-        if isinstance(error, requests.RequestException | OSError):
+        if isinstance(error, requests.exceptions.InvalidHeader | UnicodeEncodeError):
+            return UsageProblem(
+                "the token for the Kubernetes API has characters that HTTP cannot transport"
+            )
+        if isinstance(error, FileNotFoundError | PermissionError):
+            return UsageProblem(
+                "a file or command that the kubeconfig names for authentication cannot be used "
+                f"({error.strerror}: {error.filename})"
+            )
+        garbled = isinstance(error, requests.exceptions.InvalidJSONError)
+        if isinstance(error, requests.RequestException | OSError) and not garbled:
             return NotYet(f"the Kubernetes API {explain(error)} (to {verb} {what})")
         return NotYet(
             f"the Kubernetes API answered with something else than {what} ({type(error).__name__})"
@@ -245,9 +256,16 @@ def _status(error: Exception) -> int | None:
 
     pykube stumbles over error answers that are no Status; requests' error is then the context.
     """
-    for cause in (error, error.__context__):
+    cause: BaseException | None = error
+    while cause is not None:
         if isinstance(cause, pykube.exceptions.HTTPError):
             return int(cause.code)
         if isinstance(cause, requests.HTTPError) and cause.response is not None:
             return cause.response.status_code
+        cause = cause.__context__
     return None
+
+
+def _plural(kind: object) -> str:
+    """``Secret`` → ``secrets``, as the API's paths have it; ``Endpoints`` stays."""
+    return str(kind).lower().removesuffix("s") + "s"

@@ -26,9 +26,13 @@ class Redactor:
     def hide(self, *secrets: str) -> None:
         """Has values masked from now on; those of one or two characters would mask everything."""
         for secret in secrets:
-            forms = {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret)}
-            forms.add(json.dumps(secret)[1:-1])
-            forms.add(base64.b64encode(secret.encode()).decode())
+            data = secret.encode(errors="surrogateescape")  # as the environment was decoded
+            forms = {secret, secret.strip(), quote(data, safe=""), quote_plus(data)}
+            forms |= {json.dumps(secret, ensure_ascii=only)[1:-1] for only in (True, False)}
+            forms |= {repr(secret)[1:-1], repr(data)[2:-1]}
+            for encode in (base64.b64encode, base64.urlsafe_b64encode):
+                encoded = encode(data).decode()
+                forms |= {encoded, encoded.rstrip("=")}
             self._hidden += [form for form in forms if len(form) > 2 and form not in self._hidden]
         self._hidden.sort(key=len, reverse=True)
 

@@ -34,6 +34,7 @@ class Record:
     topology: Topology | None = None
     view: ClusterView | None = None
     finished_here: bool = False
+    planned: bool = False
     steps: list[Step] = field(default_factory=list)
     _warnings: dict[str, None] = field(default_factory=dict)
 
@@ -66,7 +67,7 @@ class Report:
         if record.topology and record.view:
             lines += _table([_row(entry) for entry in self._nodes()])
         if record.steps:
-            title = "steps to take:" if record.command == "plan" else "steps taken:"
+            title = "steps to take:" if record.planned else "steps taken:"
             lines += [title, *(f"  {step}" for step in record.steps)]
         lines += [f"warning: {warning}" for warning in record.warnings]
         lines.append(self.message)
@@ -100,7 +101,8 @@ class Report:
 
     def termination_message(self) -> str:
         """The reason, cut to what Kubernetes keeps, at a character's end."""
-        return self.message.encode()[:TERMINATION_BYTES].decode(errors="ignore")
+        data = self.message.encode(errors="backslashreplace")
+        return data[:TERMINATION_BYTES].decode(errors="ignore")
 
     def _nodes(self) -> list[dict[str, Any]]:
         if self.record.topology is None or self.record.view is None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ MAX_SECONDS = 7 * 24 * 3600.0
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DATABASE = re.compile(r"_?[a-z][a-z0-9_$()+/-]{0,237}")
+_DATABASE = re.compile(r"_global_changes|[a-z][a-z0-9_$()+/-]{0,237}")
 
 Parsed = TypeVar("Parsed")
 
@@ -98,7 +99,7 @@ def build_settings(raw: Mapping[str, Any], environment: Mapping[str, str]) -> Se
         ),
         scheme=reader.parse("scheme", "--scheme", _scheme, "http"),
         port=reader.parse("port", "--port", _port, None),
-        ca_file=reader.parse("ca_file", "--ca-file", _file, None),
+        ca_file=reader.parse("ca_file", "--ca-file", _certificates, None),
         insecure_skip_tls_verify=bool(raw.get("insecure_skip_tls_verify")),
         cluster_domain=reader.text("cluster_domain", "--cluster-domain", is_subdomain),
         kubeconfig=raw.get("kubeconfig") or None,
@@ -182,7 +183,11 @@ def _positive(text: str) -> float:
     return seconds
 
 
-def _file(text: str) -> str:
-    if not Path(text).is_file():
-        raise ValueError(f"there is no file {text!r}")
-    return text
+def _certificates(path: str) -> str:
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path!r}")
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:
+        raise ValueError(f"{path!r} holds no certificates (PEM)") from None
+    return path

@@ -33,7 +33,7 @@ def likeliest_cause(name: str, address: Address, seconds: float) -> str:
             f"port {EPMD_PORT} of {address.host} cannot be reached: a NetworkPolicy or a service "
             "mesh in between?"
         )
-    ports = dict(re.findall(r"^name (\S+) at port (\d+)$", listing, re.MULTILINE))
+    ports = dict(re.findall(r"^name (\S+) at port (\d{1,5})$", listing, re.MULTILINE))
     if short not in ports:
         return f"the port mapper at {address.host} knows no node {short}"
     port = int(ports[short])
@@ -71,6 +71,6 @@ def _ask_epmd(host: str, seconds: float) -> str | None:
 def _listens(host: str, port: int, seconds: float) -> bool:
     try:
         socket.create_connection((host, port), timeout=seconds).close()
-    except OSError:
+    except (OSError, OverflowError):  # the latter for a port that is none
         return False
     return True

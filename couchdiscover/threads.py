@@ -22,8 +22,6 @@ def for_each(
     delays the run nor, as the pools of the standard library would, the end of the process. What
     ``work`` raises is raised here.
     """
-    if len(items) == 1:
-        return [work(items[0])]
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for at in range(len(items)):
         waiting.put(at)
@@ -44,12 +42,23 @@ def for_each(
         threading.Thread(target=labour, daemon=True).start()
     until = time.monotonic() + seconds
     results: list[Result | None] = [None] * len(items)
-    for _ in items:
-        try:
-            at, result, error = done.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            break
-        if error is not None:
-            raise error
-        results[at] = result
+    try:
+        for _ in items:
+            try:
+                at, result, error = done.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if error is not None:
+                raise error
+            results[at] = result
+    finally:
+        _empty(waiting)  # what has not begun by now is not wanted any more
     return results
+
+
+def _empty(waiting: "queue.SimpleQueue[int]") -> None:
+    while True:
+        try:
+            waiting.get_nowait()
+        except queue.Empty:
+            return

@@ -5,12 +5,12 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from couchdiscover.sandbox.http import Loop, Request, Response, Server, Wire
+from couchdiscover.sandbox.http import Handler, Loop, Request, Response, Server, Wire
 
 Object = dict[str, Any]
 
@@ -161,6 +161,8 @@ class KubernetesApi:
         self.tokens: dict[str, str] = {}
         self.unserved: set[str] = set()
         self.requests: list[ApiRequest] = []
+        self.intercept: Callable[[Request, Handler], Awaitable[Response | Wire]] | None = None
+        """Is given what comes in through the socket, and ``handle`` to go on with, or not."""
         self._rules: dict[str, list[_Rule]] = {SETUP_USER: [_Rule(True, "*", "*", None, None)]}
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._revision = 1
@@ -202,7 +204,7 @@ class KubernetesApi:
             del self._objects[_BY_KIND[kind].plural, namespace, name]
             self._revision += 1
 
-    def list(self, kind: str, namespace: str) -> Iterable[Object]:
+    def find(self, kind: str, namespace: str) -> list[Object]:
         """Copies of all objects of a kind in a namespace, by name."""
         plural = _BY_KIND[kind].plural
         with self._lock:
@@ -259,7 +261,7 @@ class KubernetesApi:
         if self._loop is None:
             raise RuntimeError("serve() has not been called")
         if self._server is None:
-            self._server = self._loop.serve(self.answer, *self._address, tls=self._tls)
+            self._server = self._loop.serve(self._answer, *self._address, tls=self._tls)
             self._address = (self._server.host, self._server.port)
 
     def stop(self) -> None:
@@ -268,9 +270,10 @@ class KubernetesApi:
             self._loop.stop(self._server)
             self._server = None
 
-    async def answer(self, request: Request) -> Response | Wire:
-        """What the socket asks: ``handle``, unless a test puts something else in between."""
-        return await self.handle(request)
+    async def _answer(self, request: Request) -> Response | Wire:
+        if self.intercept is None:
+            return await self.handle(request)
+        return await self.intercept(request, self.handle)
 
     # --- requests ---
 
@@ -344,7 +347,7 @@ class KubernetesApi:
         wanted = _parse_selector(selector)
         items = [
             {key: value for key, value in found.items() if key not in ("kind", "apiVersion")}
-            for found in self.list(resource.kind, namespace)
+            for found in self.find(resource.kind, namespace)
             if wanted.items() <= found["metadata"].get("labels", {}).items()
         ]
         return {
