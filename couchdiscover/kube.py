@@ -5,6 +5,7 @@ the object, the verb and the remedy.
 """
 
 import os
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -160,10 +161,6 @@ class Kube:
                 "the kubeconfig's way to authenticate is not supported by pykube-ng: use a token, "
                 "a client certificate, or `kubectl proxy` and a kubeconfig that names it"
             )
-        if isinstance(error, requests.exceptions.InvalidHeader | UnicodeEncodeError):
-            return UsageProblem(
-                "the token for the Kubernetes API has characters that HTTP cannot transport"
-            )
         if isinstance(error, FileNotFoundError | PermissionError):
             return UsageProblem(
                 "a file or command that the kubeconfig names for authentication cannot be used "
@@ -207,9 +204,10 @@ class Kube:
             config = self._read_config()
             if self._context is not None:
                 self._choose_context(config, self._context)
+            _check_authority(config)
             token = config.user.get("token")
             if token:
-                config.user["token"] = token.strip()  # a newline would stop requests, aloud
+                config.user["token"] = _sendable(token.strip())
             client = pykube.HTTPClient(config, http_adapter=_Adapter(config))
         except UsageProblem:
             raise
@@ -249,6 +247,22 @@ class Kube:
         detail = f"no {error.args[0]!r} in it" if isinstance(error, KeyError) and error.args else ""
         detail = detail or f"{type(error).__name__}"
         return f"the Kubernetes configuration at {where} cannot be used ({detail})"
+
+
+def _sendable(token: str) -> str:
+    """A token that a header can hold: of any other, http.client's error would show it."""
+    if not (token.isascii() and token.isprintable()):
+        raise UsageProblem(
+            "the token for the Kubernetes API has characters that HTTP cannot transport"
+        )
+    return token
+
+
+def _check_authority(config: Any) -> None:
+    """Raises OSError where the certificates to check the API server's by are none."""
+    authority = config.cluster.get("certificate-authority")
+    if authority is not None:
+        ssl.create_default_context(cafile=authority.filename())
 
 
 def _status(error: Exception) -> int | None:

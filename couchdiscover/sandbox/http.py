@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it came in. ``path`` is decoded, ``target`` is what stood in the request line."""
+    """One request. ``path`` is decoded, ``target`` is what stood in the request line."""
 
     method: str
     target: str
@@ -88,13 +88,18 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="sandbox", daemon=True
-        )
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sandbox", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the thread and waits for what it returns."""
+        """Runs a coroutine on the thread and waits for what it returns.
+
+        Raises RuntimeError on the thread itself, which would wait for ever: a handler that wants
+        to start or stop servers does so in ``asyncio.to_thread``.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("called from a handler: use asyncio.to_thread")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def serve(

@@ -55,11 +55,6 @@ class Resource:
         """As it stands in ``apiVersion``."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    @property
-    def full_name(self) -> str:
-        """As it stands in messages: ``statefulsets.apps``, ``secrets``."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
 
 RESOURCES = (
     Resource("apps", "v1", "statefulsets", "StatefulSet"),
@@ -117,6 +112,7 @@ class _Target:
 
     @property
     def full_name(self) -> str:
+        """As it stands in messages: ``statefulsets.apps``, ``secrets``."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property

@@ -1,0 +1,543 @@
+"""A whole sandbox: CouchDB nodes, and the Kubernetes API that presents them as a StatefulSet."""
+
+import base64
+import json
+import secrets
+import shutil
+import ssl
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+from couchdiscover.sandbox import manifests
+from couchdiscover.sandbox.couchdb import Network, Node
+from couchdiscover.sandbox.http import Handler, Loop, Request, Response, Server, Wire
+from couchdiscover.sandbox.kubernetes import SETUP_USER, KubernetesApi
+from couchdiscover.sandbox.loopback import Addresses
+from couchdiscover.sandbox.manifests import Style
+from couchdiscover.sandbox.real import RealNetwork, RealNode
+
+API = "kubernetes"
+"""What ``Sandbox.intercept`` gets for a pod where the request is for the Kubernetes API."""
+
+SPARE_HOSTS = 32
+"""How many names real nodes know beyond those there are: room to scale up."""
+
+AnyNode = Node | RealNode
+Phase = Literal["pending", "running", "terminating"]
+
+
+class Proceed(Protocol):
+    """Has a request answered as it would have been, or another one in its place."""
+
+    def __call__(self, request: Request | None = None, /) -> Awaitable[Response | Wire]: ...
+
+
+Intercept = Callable[[str, Request, Proceed], Awaitable[Response | Wire]]
+
+
+@dataclass(slots=True)
+class CouchRequest:
+    """One request that came in at a node."""
+
+    pod: str
+    request: Request = field(repr=False)
+    time: float
+    """When it came in, on ``time.monotonic()``'s clock, in seconds."""
+    status: int | None = None
+    """None as long as it is not answered; 0 where the answer misbehaves."""
+
+    @property
+    def method(self) -> str:
+        """The method."""
+        return self.request.method
+
+    @property
+    def path(self) -> str:
+        """The path as it stood in the request line, without the query."""
+        return self.request.target.partition("?")[0]
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it could change anything."""
+        return self.method not in ("GET", "HEAD")
+
+
+@dataclass(slots=True)
+class _Pod:
+    node: AnyNode
+    address: str
+    port: int
+    uid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    phase: Phase = "running"
+    server: Server | None = None
+
+
+class Sandbox:
+    """CouchDB nodes of a StatefulSet and their Kubernetes API, on loopback; a context manager.
+
+    ``nodes`` are the pods there are, ``replicas`` those there should be. ``service=""`` leaves
+    ``spec.serviceName`` empty; the Service is then called like the StatefulSet. ``cookie=None`` and
+    ``secret=False`` leave COUCHDB_ERLANG_COOKIE and COUCHDB_SECRET out. ``slices=False`` is a
+    Kubernetes without EndpointSlices. ``pace`` multiplies CouchDB's simulated delays. ``running``
+    says whether the nodes are up from the start. ``tls`` has the nodes serve https, ``api_tls`` the
+    API; ``token`` makes the API ask for one, which the kubeconfig then has. ``node_options`` are
+    further arguments of every node, ``pod_options`` of single ones, by pod. With ``real``, a folder
+    that holds a CouchDB release, the nodes are real; ``intercept`` is then for the API only.
+
+    All methods may be called from any thread but the sandbox's own (see ``intercept``).
+
+    Raises ValueError for what cannot be had together, OSError where no address is free.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        statefulset: str = "couchdb",
+        namespace: str = "default",
+        service: str | None = None,
+        domain: str = "cluster.local",
+        ordinals_start: int = 0,
+        replicas: int | None = None,
+        user: str = "admin",
+        password: str = "sandbox password",  # noqa: S107
+        style: Style = "official",
+        publish_not_ready: bool = True,
+        slices: bool = True,
+        pace: float = 1.0,
+        secret: bool = True,
+        cookie: str | None = "sandbox-cookie",
+        running: bool = True,
+        tls: ssl.SSLContext | None = None,
+        real: Path | None = None,
+        api_tls: ssl.SSLContext | None = None,
+        token: str | None = None,
+        node_options: Mapping[str, Any] | None = None,
+        pod_options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._addresses = Addresses()
+        if real is not None and tls is not None:
+            raise ValueError("real nodes of the sandbox serve http only")
+        if real is not None and not self._addresses.has_hosts:
+            raise OSError("real nodes need a loopback address each, and here is only 127.0.0.1")
+        self.deployment = manifests.Deployment(
+            statefulset=statefulset,
+            namespace=namespace,
+            service=service or statefulset,
+            service_name=statefulset if service is None else service,
+            domain=domain,
+            port=self._addresses.port,
+            ordinals_start=ordinals_start,
+            user=user,
+            password=password,
+            secret=secrets.token_hex(16) if secret else None,
+            cookie=cookie,
+            style=style,
+            publish_not_ready=publish_not_ready,
+        )
+        self.replicas = nodes if replicas is None else replicas
+        self.network = Network(pace=pace)
+        """What connects the simulated nodes."""
+        self.nodes: dict[str, AnyNode] = {}
+        """The nodes of the pods there are, by the pod's name."""
+        self.api = KubernetesApi()
+        if not slices:
+            self.api.unserved.add("discovery.k8s.io")
+        self.intercept: Intercept | None = None
+        """Called on the sandbox's own thread for every request, with a pod's name (or API). It must
+        not block: to stop or start nodes it awaits ``asyncio.to_thread(box.stop, pod)``."""
+        self._count = nodes
+        self._running = running
+        self._tls, self._api_tls = tls, api_tls
+        self._token = token
+        self._real_home = real
+        self._real: RealNetwork | None = None
+        self._node_options = dict(node_options or {})
+        self._pod_options = dict(pod_options or {})
+        self._pods: dict[str, _Pod] = {}
+        self._log: list[CouchRequest] = []
+        self._generation = 1
+        self._published: set[manifests.Pod] = set()
+        self._lock = threading.RLock()
+        self._folder: Path | None = None
+        self._loop: Loop | None = None
+
+    # --- life ---
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._loop = Loop()
+        self._folder = Path(tempfile.mkdtemp(prefix="couchdiscover-sandbox-"))
+        host, port = self._addresses.take()
+        self.api.intercept = self._answer_api
+        self.api.serve(self._loop, host, port, self._api_tls)
+        self.write_kubeconfig(token=self._token)
+        if self._real_home is not None:
+            count = max(self._count, self.replicas) + SPARE_HOSTS
+            names = [self._host(self._pod_name(index)) for index in range(count)]
+            hosts = {name: self._addresses.take()[0] for name in names}
+            self._real = RealNetwork(self._real_home, self._folder, hosts, self._addresses)
+        for index in range(self._count):
+            self._create(self._pod_name(index))
+        if self._running:
+            self._start(list(self._pods))
+        deployment = self.deployment
+        self.api.put(deployment.secret_object())
+        self.api.put(deployment.config_map_object())
+        self.api.put(deployment.service_object())
+        self._publish(spec=True)
+
+    def close(self) -> None:
+        """Ends everything and leaves nothing behind; a second time it does nothing."""
+        for pod in self._pods.values():
+            if isinstance(pod.node, RealNode):
+                pod.node.stop(kill=True)
+        if self._loop is not None:
+            self.api.stop()
+            for pod in self._pods.values():
+                self._refuse(pod)
+            self._loop.close()
+            self._loop = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    # --- what there is ---
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig file; raises RuntimeError outside of the context."""
+        if self._folder is None:
+            raise RuntimeError("the sandbox is not open")
+        return self._folder / "kubeconfig"
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the nodes are real ones."""
+        return self._real_home is not None
+
+    @property
+    def pods(self) -> list[str]:
+        """The names of the expected pods, whether they exist or not."""
+        return [self._pod_name(index) for index in range(self.replicas)]
+
+    def node(self, pod: str) -> Node:
+        """The simulated node of a pod. Raises TypeError for a real one, KeyError without a pod."""
+        node = self.nodes[pod]
+        if isinstance(node, Node):
+            return node
+        raise TypeError(f"{pod} is a real node")
+
+    def address(self, pod: str) -> tuple[str, int]:
+        """Host and port of a pod's node. Raises KeyError where there is no such pod."""
+        found = self._pods[pod]
+        return found.address, found.port
+
+    def environment(self, pod: str | None = None) -> dict[str, str]:
+        """What a couchdiscover process needs to find its way; never credentials.
+
+        With a pod it is what the downward API tells there, too. Raises KeyError without that pod.
+        """
+        deployment = self.deployment
+        found = {
+            "KUBECONFIG": str(self.kubeconfig),
+            "COUCHDISCOVER_STATEFULSET": deployment.statefulset,
+            "COUCHDISCOVER_NAMESPACE": deployment.namespace,
+        }
+        if deployment.domain != "cluster.local":
+            found["COUCHDISCOVER_CLUSTER_DOMAIN"] = deployment.domain
+        if self._tls is not None:
+            found["COUCHDISCOVER_SCHEME"] = "https"
+        if pod is not None:
+            found |= {"POD_NAME": pod, "POD_NAMESPACE": deployment.namespace}
+            if self._pods[pod].phase != "pending":
+                found["POD_IP"] = self._pods[pod].address
+        return found
+
+    def requests(self) -> list[CouchRequest]:
+        """All requests to the nodes in the order they came in, intercepted ones too.
+
+        Raises RuntimeError where the nodes are real: nobody stands between them and who asks.
+        """
+        if self.is_real:
+            raise RuntimeError("requests of real nodes are not recorded")
+        return list(self._log)
+
+    def writes(self) -> list[CouchRequest]:
+        """Those requests that could change something; raises RuntimeError as ``requests``."""
+        return [request for request in self.requests() if request.is_write]
+
+    # --- what can happen ---
+
+    def start(self, pod: str) -> None:
+        """Starts a pod's node, and creates the pod first if there is none."""
+        with self._lock:
+            if pod not in self._pods:
+                self._create(pod)
+            self._start([pod])
+            self._publish()
+
+    def stop(self, pod: str, *, kill: bool = False) -> None:
+        """Ends a pod's node: connections refused, distribution gone; the pod stays."""
+        with self._lock:
+            self._stop(pod, kill=kill)
+            self._publish()
+
+    def restart(self, pod: str) -> None:
+        """Restarts the container, of the official image: data kept, configuration made anew."""
+        with self._lock:
+            self._stop(pod)
+            self._pods[pod].node.restart_as_official_image()
+            self._start([pod])
+            self._publish()
+
+    def wipe(self, pod: str, *, data: bool = True, config: bool = True) -> None:
+        """Has a node lose what it stored; it is running again afterwards if it was."""
+        with self._lock:
+            was_running = self._pods[pod].node.running
+            self._stop(pod)
+            self._pods[pod].node.wipe(data=data, config=config)
+            if was_running:
+                self._start([pod])
+            self._publish()
+
+    def replace(self, pod: str, *, data: bool = True) -> None:
+        """Deletes a pod and has it created anew; its volume is kept or, without ``data``, empty.
+
+        It has another uid and, unless the node is real, another address.
+        """
+        with self._lock:
+            self._stop(pod)
+            found = self._pods[pod]
+            found.node.wipe(data=not data, config=True)
+            if isinstance(found.node, Node) and self._addresses.has_hosts:
+                found.address, found.port = self._addresses.take()
+                found.node.address = found.address
+            found.uid, found.phase = str(uuid.uuid4()), "running"
+            self._start([pod])
+            self._publish()
+
+    def delete(self, pod: str) -> None:
+        """Takes a pod away, as if it were not created yet; ``start`` creates it anew, and fresh."""
+        with self._lock:
+            self._delete(pod)
+            self._publish()
+
+    def scale(self, replicas: int, *, running: bool = True) -> None:
+        """Changes ``spec.replicas``: new nodes are fresh, those beyond are stopped and gone."""
+        with self._lock:
+            self.replicas = replicas
+            self._generation += 1
+            expected = self.pods
+            for pod in [pod for pod in self._pods if pod not in expected]:
+                self._delete(pod)
+            new = [pod for pod in expected if pod not in self._pods]
+            for pod in new:
+                self._create(pod)
+            if running:
+                self._start(new)
+            self._publish(spec=True)
+
+    def set_phase(self, pod: str, phase: Phase) -> None:
+        """``pending`` pods have no address yet, as during postStart; ``terminating`` ones leave.
+
+        The node goes on as it is.
+        """
+        with self._lock:
+            self._pods[pod].phase = phase
+            self._publish()
+
+    def stop_api(self) -> None:
+        """Has the Kubernetes API refuse connections."""
+        self.api.stop()
+
+    def start_api(self) -> None:
+        """Has the Kubernetes API listen again, at the same address."""
+        self.api.start()
+
+    def write_kubeconfig(self, *, token: str | None = None, ca_file: Path | None = None) -> None:
+        """Writes the kubeconfig anew. A token is accepted from now on, besides earlier ones."""
+        cluster: dict[str, Any] = {"server": self.api.url}
+        if ca_file is not None:
+            content = ca_file.read_bytes()
+            cluster["certificate-authority-data"] = base64.b64encode(content).decode()
+        elif self._api_tls is not None:
+            cluster["insecure-skip-tls-verify"] = True
+        if token is not None:
+            self.api.tokens[token] = SETUP_USER
+        context = {"cluster": "sandbox", "user": "sandbox", "namespace": self.deployment.namespace}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "sandbox",
+            "clusters": [{"name": "sandbox", "cluster": cluster}],
+            "contexts": [{"name": "sandbox", "context": context}],
+            "users": [{"name": "sandbox", "user": {} if token is None else {"token": token}}],
+        }
+        # JSON is YAML, and the standard library can write it.
+        self.kubeconfig.write_text(json.dumps(config, indent=2) + "\n")
+        self.kubeconfig.chmod(0o600)
+
+    # --- nodes ---
+
+    def _pod_name(self, index: int) -> str:
+        return f"{self.deployment.statefulset}-{self.deployment.ordinals_start + index}"
+
+    def _host(self, pod: str) -> str:
+        deployment = self.deployment
+        return f"{pod}.{deployment.service}.{deployment.namespace}.svc.{deployment.domain}"
+
+    def _create(self, pod: str) -> None:
+        deployment = self.deployment
+        host = self._host(pod)
+        if self._real is not None:
+            address, port = self._real.hosts[host], self._addresses.port
+        else:
+            address, port = self._addresses.take()
+        options: dict[str, Any] = {
+            "name": f"couchdb@{host}",
+            "user": deployment.user,
+            "password": deployment.password,
+            "secret": deployment.secret,
+            "address": address,
+            "port": port,
+        }
+        if deployment.cookie is not None:
+            options["cookie"] = deployment.cookie
+        options |= {**self._node_options, **self._pod_options.get(pod, {})}
+        node: AnyNode
+        if self._real is not None:
+            node = RealNode(self._real, **options)
+        else:
+            node = Node(self.network, **{**options, "running": False})
+        self._pods[pod] = _Pod(node, address, port)
+        self.nodes[pod] = node
+
+    def _start(self, pods: list[str]) -> None:
+        real = [node for pod in pods if isinstance(node := self._pods[pod].node, RealNode)]
+        for node in real:
+            node.start(wait=False)
+        for node in real:
+            node.wait()
+        for pod in pods:
+            found = self._pods[pod]
+            if isinstance(found.node, Node):
+                found.node.start()
+                self._listen(pod, found, found.node)
+
+    def _listen(self, pod: str, found: _Pod, node: Node) -> None:
+        if found.server is None and self._loop is not None:
+            handler = partial(self._answer_couchdb, pod, node)
+            found.server = self._loop.serve(handler, found.address, found.port, self._tls)
+
+    def _refuse(self, found: _Pod) -> None:
+        if found.server is not None and self._loop is not None:
+            self._loop.stop(found.server)
+            found.server = None
+
+    def _stop(self, pod: str, *, kill: bool = False) -> None:
+        found = self._pods[pod]
+        found.node.stop(kill=kill)
+        self._refuse(found)
+
+    def _delete(self, pod: str) -> None:
+        self._stop(pod)
+        del self._pods[pod]
+        del self.nodes[pod]
+
+    # --- requests ---
+
+    async def _answer_couchdb(self, pod: str, node: Node, request: Request) -> Response | Wire:
+        request = replace(request, node=pod)
+        entry = CouchRequest(pod, request, time.monotonic())
+        self._log.append(entry)
+        answer = await self._answer(pod, request, node.handle)
+        entry.status = answer.status if isinstance(answer, Response) else 0
+        return answer
+
+    async def _answer_api(self, request: Request, handler: Handler) -> Response | Wire:
+        return await self._answer(API, request, handler)
+
+    async def _answer(self, pod: str, request: Request, handler: Handler) -> Response | Wire:
+        if self.intercept is None:
+            return await handler(request)
+
+        async def proceed(changed: Request | None = None, /) -> Response | Wire:
+            return await handler(changed or request)
+
+        return await self.intercept(pod, request, proceed)
+
+    # --- Kubernetes ---
+
+    def _publish(self, *, spec: bool = False) -> None:
+        """Has the API show what there is now.
+
+        What a test has changed or removed stays so, but for the endpoints, the pods and the
+        status; only ``spec`` writes the StatefulSet as a whole.
+        """
+        deployment = self.deployment
+        pods = [self._shown(name, pod) for name, pod in self._pods.items()]
+        self._publish_set(pods, spec=spec)
+        self.api.put(deployment.endpoints_object(pods))
+        service = self.api.get("Service", deployment.namespace, deployment.service)
+        slices = deployment.endpoint_slices(pods, service["metadata"]["uid"])
+        for part in slices:
+            self.api.put(part)
+        for pod in pods:
+            if pod not in self._published:
+                self.api.put(deployment.pod_object(pod, self.replicas))
+        self._published = set(pods)
+        self._sweep("EndpointSlice", {part["metadata"]["name"] for part in slices})
+        self._sweep("Pod", set(self._pods))
+
+    @staticmethod
+    def _shown(name: str, pod: _Pod) -> manifests.Pod:
+        return manifests.Pod(
+            name=name,
+            uid=pod.uid,
+            address=None if pod.phase == "pending" else pod.address,
+            port=pod.port,
+            ready=pod.node.running and pod.phase != "pending",
+            terminating=pod.phase == "terminating",
+        )
+
+    def _publish_set(self, pods: list[manifests.Pod], *, spec: bool) -> None:
+        deployment = self.deployment
+        new = deployment.statefulset_object(self.replicas, pods, self._generation)
+        if not spec:
+            try:
+                old = self.api.get("StatefulSet", deployment.namespace, deployment.statefulset)
+            except KeyError:
+                return
+            new = {**old, "status": new["status"]}
+        self.api.put(new)
+
+    def _sweep(self, kind: str, names: set[str]) -> None:
+        """Removes all objects of a kind but these."""
+        for found in self.api.find(kind, self.deployment.namespace):
+            metadata = found["metadata"]
+            if metadata["name"] not in names:
+                self.api.remove(kind, metadata["namespace"], metadata["name"])

@@ -1,0 +1,451 @@
+"""The Kubernetes objects of a CouchDB StatefulSet, as an API server shows them."""
+
+import base64
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import groupby
+from typing import Any, Literal
+
+Object = dict[str, Any]
+Style = Literal["official", "helm", "predecessor"]
+
+HOST_NAME = "sandbox"
+"""The Kubernetes node that everything runs on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What Kubernetes knows of a pod. Without an address it is Pending."""
+
+    name: str
+    uid: str
+    address: str | None
+    port: int
+    ready: bool
+    terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """How CouchDB is deployed: what a person's manifests, or a chart's values, would say.
+
+    ``service_name`` is ``spec.serviceName``, which may be empty; ``service`` is the headless
+    Service there is. None as ``cookie`` or ``secret`` leaves the variable out.
+    """
+
+    statefulset: str
+    namespace: str
+    service: str
+    service_name: str
+    domain: str
+    port: int
+    ordinals_start: int
+    user: str
+    password: str
+    secret: str | None
+    cookie: str | None
+    style: Style
+    publish_not_ready: bool
+
+    # --- what the styles differ in ---
+
+    @property
+    def container(self) -> str:
+        """The name of the container that runs CouchDB."""
+        return self.statefulset if self.style == "predecessor" else "couchdb"
+
+    @property
+    def secret_name(self) -> str:
+        """The Secret that holds the credentials."""
+        return self.statefulset if self.style == "helm" else f"{self.statefulset}-admin"
+
+    @property
+    def keys(self) -> tuple[str, str, str, str]:
+        """The Secret's keys for user, password, session secret and Erlang cookie."""
+        if self.style == "helm":
+            return "adminUsername", "adminPassword", "cookieAuthSecret", "erlangCookie"
+        return "user", "password", "secret", "cookie"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What selects the pods."""
+        if self.style == "helm":
+            release = self.statefulset.removesuffix("-couchdb")
+            return {"app": "couchdb", "release": release}
+        return {"app": self.statefulset}
+
+    def service_ports(self, port: int) -> list[tuple[str, int]]:
+        """Names and numbers, with CouchDB's at ``port``, in the order they are published in."""
+        match self.style:
+            case "helm":
+                return [("metrics", 17986), ("couchdb", port)]
+            case "official":
+                return [("couchdb", port), ("epmd", 4369)]
+            case "predecessor":
+                return [("", port)]
+
+    # --- objects ---
+
+    def secret_object(self) -> Object:
+        """The Secret."""
+        values = zip(self.keys, (self.user, self.password, self.secret, self.cookie), strict=True)
+        data = {
+            key: base64.b64encode(value.encode()).decode()
+            for key, value in values
+            if value is not None
+        }
+        return {
+            "kind": "Secret",
+            "metadata": self._metadata(self.secret_name),
+            "data": data,
+            "type": "Opaque",
+        }
+
+    def config_map_object(self) -> Object:
+        """The ConfigMap, which holds CouchDB's configuration file."""
+        ini = f"[chttpd]\nbind_address = any\nport = {self.port}\n"
+        return {
+            "kind": "ConfigMap",
+            "metadata": self._metadata(self.statefulset),
+            "data": {"inifile": ini},
+        }
+
+    def service_object(self) -> Object:
+        """The headless Service."""
+        ports = [
+            {**({"name": name} if name else {}), "protocol": "TCP", "port": port}
+            for name, port in self.service_ports(self.port)
+        ]
+        for port in ports:
+            # By its name, where it has one: so pods may listen on ports of their own.
+            port["targetPort"] = port.get("name", port["port"])
+        spec: Object = {
+            "ports": ports,
+            "selector": self.labels,
+            "clusterIP": "None",
+            "clusterIPs": ["None"],
+            "type": "ClusterIP",
+            "sessionAffinity": "None",
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+        }
+        if self.publish_not_ready:
+            spec["publishNotReadyAddresses"] = True
+        return {
+            "kind": "Service",
+            "metadata": self._metadata(self.service),
+            "spec": spec,
+            "status": {"loadBalancer": {}},
+        }
+
+    def statefulset_object(self, replicas: int, pods: Sequence[Pod], generation: int) -> Object:
+        """The StatefulSet; ``generation`` counts the changes of its spec."""
+        spec: Object = {
+            "replicas": replicas,
+            "selector": {"matchLabels": self.labels},
+            "template": {
+                "metadata": {"labels": self.labels},
+                "spec": self._pod_spec(self.port, replicas),
+            },
+            "serviceName": self.service_name,
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+            "revisionHistoryLimit": 10,
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Retain",
+                "whenScaled": "Retain",
+            },
+        }
+        if self.ordinals_start:
+            spec["ordinals"] = {"start": self.ordinals_start}
+        ready = sum(pod.ready for pod in pods)
+        revision = f"{self.statefulset}-{self._revision()}"
+        counts = {
+            "replicas": len(pods),
+            "readyReplicas": ready,
+            "currentReplicas": len(pods),
+            "updatedReplicas": len(pods),
+        }
+        status = {
+            "observedGeneration": generation,
+            # Of these a real one leaves out what is 0, but for the first.
+            **{key: count for key, count in counts.items() if count or key == "replicas"},
+            "currentRevision": revision,
+            "updateRevision": revision,
+            "collisionCount": 0,
+            "availableReplicas": ready,
+        }
+        metadata = {**self._metadata(self.statefulset), "generation": generation}
+        return {"kind": "StatefulSet", "metadata": metadata, "spec": spec, "status": status}
+
+    def pod_object(self, pod: Pod, replicas: int) -> Object:
+        """A pod."""
+        metadata: Object = {
+            **self._metadata(pod.name),
+            "uid": pod.uid,
+            "generateName": f"{self.statefulset}-",
+            "labels": {
+                **self.labels,
+                "apps.kubernetes.io/pod-index": pod.name.rpartition("-")[2],
+                "controller-revision-hash": f"{self.statefulset}-{self._revision()}",
+                "statefulset.kubernetes.io/pod-name": pod.name,
+            },
+        }
+        spec = {**self._pod_spec(pod.port, replicas), "hostname": pod.name}
+        if self.service_name:
+            spec["subdomain"] = self.service_name
+        status: Object = {"phase": "Pending" if pod.address is None else "Running"}
+        status["conditions"] = [{"type": "Ready", "status": "True" if pod.ready else "False"}]
+        if pod.address is not None:
+            spec["nodeName"] = HOST_NAME
+            status.update(podIP=pod.address, podIPs=[{"ip": pod.address}], hostIP="127.0.0.1")
+        return {"kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+
+    # --- endpoints ---
+
+    def endpoint_slices(self, pods: Iterable[Pod], service_uid: str) -> list[Object]:
+        """The EndpointSlices: one for each set of ports, and an empty one where no pod is."""
+        groups = _by_port(pods)
+        slices = []
+        for port, members in groups or [(self.port, [])]:
+            metadata: Object = {
+                "name": f"{self.service}-{_short_hash(self.service, str(port))}",
+                "generateName": f"{self.service}-",
+                "namespace": self.namespace,
+                "labels": {
+                    **self.labels,
+                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                    "kubernetes.io/service-name": self.service,
+                    "service.kubernetes.io/headless": "",
+                },
+                "ownerReferences": [
+                    {
+                        "apiVersion": "v1",
+                        "kind": "Service",
+                        "name": self.service,
+                        "uid": service_uid,
+                        "controller": True,
+                        "blockOwnerDeletion": True,
+                    }
+                ],
+            }
+            ports = [
+                {"name": name, "protocol": "TCP", "port": number}
+                for name, number in self.service_ports(port)
+            ]
+            slices.append(
+                {
+                    "kind": "EndpointSlice",
+                    "metadata": metadata,
+                    "addressType": "IPv4",
+                    "endpoints": [self._endpoint(pod) for pod in members] or None,
+                    "ports": ports if members else None,
+                }
+            )
+        return slices
+
+    def endpoints_object(self, pods: Iterable[Pod]) -> Object:
+        """The v1 Endpoints; without ``subsets`` where no pod is."""
+        subsets = []
+        for port, members in _by_port(pods):
+            good = [pod for pod in members if self._is_published(pod)]
+            unready = [pod for pod in members if not pod.ready and not pod.terminating]
+            lists = {
+                "addresses": [self._endpoint_address(pod) for pod in good],
+                "notReadyAddresses": [
+                    self._endpoint_address(pod) for pod in unready if pod not in good
+                ],
+            }
+            filled: Object = {key: found for key, found in lists.items() if found}
+            if filled:
+                filled["ports"] = [
+                    {**({"name": name} if name else {}), "port": number, "protocol": "TCP"}
+                    for name, number in self.service_ports(port)
+                ]
+                subsets.append(filled)
+        metadata = self._metadata(self.service)
+        metadata["labels"] = {
+            **self.labels,
+            "endpoints.kubernetes.io/managed-by": "endpoint-controller",
+            "service.kubernetes.io/headless": "",
+        }
+        found: Object = {"kind": "Endpoints", "metadata": metadata}
+        return {**found, "subsets": subsets} if subsets else found
+
+    def _is_published(self, pod: Pod) -> bool:
+        """Whether it counts as ready for those who look for it."""
+        return self.publish_not_ready or (pod.ready and not pod.terminating)
+
+    def _endpoint(self, pod: Pod) -> Object:
+        conditions = {
+            "ready": self._is_published(pod),
+            "serving": pod.ready,
+            "terminating": pod.terminating,
+        }
+        return {
+            "addresses": [pod.address],
+            "conditions": conditions,
+            **self._host_name(pod),
+            "targetRef": self._reference(pod),
+            "nodeName": HOST_NAME,
+        }
+
+    def _endpoint_address(self, pod: Pod) -> Object:
+        return {
+            "ip": pod.address,
+            **self._host_name(pod),
+            "nodeName": HOST_NAME,
+            "targetRef": self._reference(pod),
+        }
+
+    def _host_name(self, pod: Pod) -> Object:
+        # Only the Service that spec.serviceName names gives pods a host name.
+        return {"hostname": pod.name} if self.service_name == self.service else {}
+
+    def _reference(self, pod: Pod) -> Object:
+        return {"kind": "Pod", "namespace": self.namespace, "name": pod.name, "uid": pod.uid}
+
+    # --- the pod's template ---
+
+    def _pod_spec(self, port: int, replicas: int) -> Object:
+        match self.style:
+            case "helm":
+                containers = self._helm_containers(port)
+            case "official":
+                containers = [self._official_container(port)]
+            case "predecessor":
+                containers = self._predecessor_containers(port, replicas)
+        volumes: list[Object] = [
+            {"name": "config", "configMap": {"name": self.statefulset, "defaultMode": 420}},
+            {"name": "database-storage", "emptyDir": {}},
+        ]
+        spec: Object = {"volumes": volumes, "containers": containers}
+        if self.style == "helm":
+            copy = {"command": ["sh", "-c", "cp /config/* /default.d"]}
+            spec["initContainers"] = [_container("init-copy", "busybox:latest", **copy)]
+        return {
+            **spec,
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 30,
+            "dnsPolicy": "ClusterFirst",
+            "securityContext": {},
+            "schedulerName": "default-scheduler",
+        }
+
+    def _official_container(self, port: int) -> Object:
+        user, password, _, _ = self.keys
+        env = [
+            self._from_secret("COUCHDB_USER", user),
+            self._from_secret("COUCHDB_PASSWORD", password),
+            *self._shared_secrets(),
+            {
+                "name": "POD_NAME",
+                "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+            },
+            {
+                "name": "NODENAME",
+                "value": f"$(POD_NAME).{self.service}.{self.namespace}.svc.{self.domain}",
+            },
+            {"name": "ERL_FLAGS", "value": "-kernel inet_dist_listen_min 9100"},
+        ]
+        ports = [_port("couchdb", port), _port("epmd", 4369)]
+        return _container("couchdb", "couchdb:3.5.2", ports=ports, env=env)
+
+    def _helm_containers(self, port: int) -> list[Object]:
+        user, password, _, _ = self.keys
+        env = [
+            self._from_secret("COUCHDB_USER", user),
+            self._from_secret("COUCHDB_PASSWORD", password),
+            *self._shared_secrets(),
+            {"name": "ERL_FLAGS", "value": " -name couchdb "},
+        ]
+        ports = [
+            _port("metrics", 17986),
+            _port("couchdb", port),
+            _port("epmd", 4369),
+            {"containerPort": 9100, "protocol": "TCP"},
+        ]
+        probe = {"httpGet": {"path": "/_up", "port": port, "scheme": "HTTP"}}
+        return [
+            _container("exporter", "exporter:1", ports=[{"containerPort": 9984}]),
+            _container(
+                "couchdb",
+                "couchdb:3.5.0",
+                ports=ports,
+                env=env,
+                livenessProbe=probe,
+                readinessProbe=probe,
+            ),
+        ]
+
+    def _predecessor_containers(self, port: int, replicas: int) -> list[Object]:
+        user, password, _, _ = self.keys
+        env = [
+            self._from_secret("COUCHDB_ADMIN_USER", user),
+            self._from_secret("COUCHDB_ADMIN_PASS", password),
+        ]
+        if self.secret is not None:
+            env.append(self._from_secret("COUCHDB_SECRET", self.keys[2]))
+        if self.cookie is not None:
+            env.append({"name": "ERLANG_COOKIE", "value": self.cookie})
+        env.append({"name": "COUCHDB_CLUSTER_SIZE", "value": str(replicas)})
+        ports = [{"containerPort": port, "protocol": "TCP"}]
+        log_level = [{"name": "LOG_LEVEL", "value": "INFO"}]
+        return [
+            _container(self.container, "couchdb:2", ports=ports, env=env),
+            _container("couchdiscover", "couchdiscover:0", env=log_level),
+        ]
+
+    def _shared_secrets(self) -> list[Object]:
+        _, _, secret, cookie = self.keys
+        env = []
+        if self.secret is not None:
+            env.append(self._from_secret("COUCHDB_SECRET", secret))
+        if self.cookie is not None:
+            env.append(self._from_secret("COUCHDB_ERLANG_COOKIE", cookie))
+        return env
+
+    def _from_secret(self, name: str, key: str) -> Object:
+        reference = {"name": self.secret_name, "key": key}
+        return {"name": name, "valueFrom": {"secretKeyRef": reference}}
+
+    def _metadata(self, name: str) -> Object:
+        return {"name": name, "namespace": self.namespace, "labels": dict(self.labels)}
+
+    def _revision(self) -> str:
+        return f"{zlib.crc32(self.statefulset.encode()):08x}"
+
+
+def _container(name: str, image: str, **more: Any) -> Object:
+    return {
+        "name": name,
+        "image": image,
+        **more,
+        "resources": {},
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        "imagePullPolicy": "IfNotPresent",
+    }
+
+
+def _port(name: str, number: int) -> Object:
+    return {"name": name, "containerPort": number, "protocol": "TCP"}
+
+
+def _by_port(pods: Iterable[Pod]) -> list[tuple[int, list[Pod]]]:
+    """The pods with an address, by CouchDB's port and then by address, as the API orders them."""
+    placed = [
+        (pod.port, int(ip_address(pod.address)), pod) for pod in pods if pod.address is not None
+    ]
+    placed.sort(key=lambda entry: entry[:2])
+    return [
+        (port, [pod for *_, pod in group])
+        for port, group in groupby(placed, key=lambda entry: entry[0])
+    ]
+
+
+def _short_hash(*parts: str) -> str:
+    return f"{zlib.crc32('/'.join(parts).encode()):08x}"[:5]

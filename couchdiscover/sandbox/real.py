@@ -1,0 +1,276 @@
+"""Nodes of an installed CouchDB release, each a process on a loopback address of its own.
+
+They find each other without EPMD, a daemon that would outlive us: each listens for Erlang's
+distribution at the same port of its own address (``-erl_epmd_port``, Erlang/OTP 23.1 and later),
+and a hosts file of Erlang's own knows their names.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from couchdiscover.sandbox.loopback import Addresses, is_free
+
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+
+_GUARD = 'read -r _ || kill -KILL "-$1"'
+"""Waits for the end of its standard input, which comes when we end, in whatever way."""
+
+
+class RealNetwork:
+    """What real nodes share: the release, a folder, the hosts file, the port of the distribution.
+
+    ``hosts`` maps host names to loopback addresses; it must know every node there will be. Raises
+    FileNotFoundError where ``home`` (the folder that is called COUCHDB_HOME) holds no CouchDB.
+    """
+
+    def __init__(
+        self, home: Path, folder: Path, hosts: Mapping[str, str], addresses: Addresses
+    ) -> None:
+        self.program = home / "bin" / "couchdb"
+        if not self.program.is_file():
+            raise FileNotFoundError(f"no CouchDB in {home}: {self.program} is missing")
+        self.home = home
+        self.folder = folder
+        self.hosts = dict(hosts)
+        self.port = addresses.free_port(next(iter(self.hosts.values())))
+        """Where every node listens for the others, at its own address."""
+        lines = ["{lookup, [file]}."]
+        for host, address in self.hosts.items():
+            lines.append(f'{{host, {_tuple(address)}, ["{host}"]}}.')
+        self.inetrc = folder / "erl_inetrc"
+        self.inetrc.write_text("\n".join(lines) + "\n")
+
+
+class RealNode:
+    """One real node. The arguments are those of the simulated ``Node``, as far as they apply.
+
+    The configuration is the release's, with what the official image's environment would add on top.
+    """
+
+    requests = None
+    """Nobody stands between a real node and who talks to it: its requests are not recorded."""
+
+    def __init__(
+        self,
+        network: RealNetwork,
+        *,
+        name: str,
+        address: str,
+        port: int,
+        user: str = "admin",
+        password: str = "secret",  # noqa: S107
+        uuid: str | None = None,
+        secret: str | None = "sandbox",  # noqa: S107
+        cookie: str = "monster",
+        n: int | None = None,
+        single_node: bool = False,
+        lockout: bool = True,
+        require_valid_user: bool = False,
+    ) -> None:
+        self.network = network
+        self.name = name
+        self.host = name.partition("@")[2]
+        self.address = address
+        self.port = port
+        self.folder = network.folder / self.host.partition(".")[0]
+        self.data = self.folder / "data"
+        self.log = self.folder / "couchdb.log"
+        self._cookie = cookie
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._sections: dict[str, dict[str, str]] = {
+            "admins": {user: password},
+            "couchdb": {"single_node": "true"} if single_node else {},
+            "chttpd": {"require_valid_user": "true"} if require_valid_user else {},
+            "chttpd_auth": {} if secret is None else {"secret": secret},
+            "chttpd_auth_lockout": {} if lockout else {"mode": "off"},
+            "cluster": {} if n is None else {"n": str(n)},
+        }
+        if uuid is not None:
+            self._sections["couchdb"]["uuid"] = uuid
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a pod of this name that is gone
+        self.data.mkdir(parents=True)
+        self._write_fixed_files()
+        self._reset_config()
+
+    # --- life ---
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, wait: bool = True) -> None:
+        """Starts the process and, with ``wait``, waits for its first HTTP answer.
+
+        Raises RuntimeError, with the end of its log, where it does not come up.
+        """
+        if self.running:
+            return
+        for port in (self.port, self.network.port):
+            if not is_free(self.address, port):
+                raise OSError(f"{self.address}:{port} is taken")
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+            "HOME": str(self.folder),
+            "COUCHDB_ARGS_FILE": str(self.folder / "vm.args"),
+            "COUCHDB_INI_FILES": " ".join(str(path) for path in self._ini_files()),
+            "ERL_INETRC": str(self.network.inetrc),
+            # The first thing a node does is to look for an EPMD to register with: not for one that
+            # serves somebody else.
+            "ERL_EPMD_PORT": str(self.network.port),
+            "ERL_CRASH_DUMP_SECONDS": "0",
+        }
+        with (self.folder / "console.log").open("ab") as console:
+            self._process = subprocess.Popen(  # noqa: S603
+                [self.network.program],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        self._guard = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        if wait:
+            self.wait()
+
+    def wait(self, seconds: float = START_SECONDS) -> None:
+        """Waits for an HTTP answer of a started node; raises RuntimeError where none comes."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.running:
+            connection = HTTPConnection(self.address, self.port, timeout=1)
+            with contextlib.suppress(OSError, HTTPException), contextlib.closing(connection):
+                connection.request("GET", "/_up")
+                connection.getresponse()
+                return
+            time.sleep(0.05)
+        self.stop(kill=True)
+        raise RuntimeError(f"{self.name} did not come up\n{self.read_log()[-4000:]}")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Ends the process: as a deleted pod's, or, with ``kill``, at once and unprepared."""
+        process, guard = self._process, self._guard
+        self._process = self._guard = None
+        if process is not None:
+            self._end(process, signal.SIGKILL if kill else signal.SIGTERM)
+        if guard is not None:
+            guard.kill()
+            guard.wait()
+            if guard.stdin is not None:
+                guard.stdin.close()
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
+        for number in (first, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+        process.wait()
+
+    def freeze(self) -> None:
+        """Stops the process with SIGSTOP: it takes connections and never answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets a frozen process go on."""
+        self._signal(signal.SIGCONT)
+
+    def restart_as_official_image(self) -> None:
+        """Restarts as a container of the official image: data kept, configuration made anew."""
+        self.stop()
+        self._reset_config()
+        self.start()
+
+    def wipe(self, *, data: bool = True, config: bool = True) -> None:
+        """Loses what was stored; a node that was running is running again afterwards."""
+        was_running = self.running
+        self.stop()
+        if data:
+            shutil.rmtree(self.data)
+            self.data.mkdir()
+        if config:
+            self._reset_config()
+        if was_running:
+            self.start()
+
+    def read_log(self) -> str:
+        """What the node wrote so far, to its console and to its log."""
+        paths = [path for path in (self.folder / "console.log", self.log) if path.exists()]
+        return "".join(path.read_text(errors="replace") for path in paths)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self.running:
+            os.killpg(self._process.pid, number)
+
+    # --- files ---
+
+    def _ini_files(self) -> list[Path]:
+        # CouchDB writes its changes to the last one.
+        etc = self.network.home / "etc"
+        return [etc / "default.ini", self.folder / "node.ini", self.folder / "local.ini"]
+
+    def _write_fixed_files(self) -> None:
+        fixed = {
+            "couchdb": {
+                "database_dir": str(self.data),
+                "view_index_dir": str(self.data),
+                "uri_file": str(self.folder / "couchdb.uri"),
+            },
+            "chttpd": {"bind_address": self.address, "port": str(self.port)},
+            "log": {"writer": "file", "file": str(self.log), "level": "notice"},
+            "smoosh": {"state_dir": str(self.data)},
+        }
+        (self.folder / "node.ini").write_text(_ini(fixed))
+        arguments = [
+            *self._release_arguments(),
+            f"-name {self.name}",
+            f"-setcookie {self._cookie}",
+            "-start_epmd false",
+            f"-erl_epmd_port {self.network.port}",
+            f"-kernel inet_dist_use_interface {_tuple(self.address)}",
+            # Several nodes share a machine: none of them spins while it waits.
+            "+S 2:2",
+            "+sbwt none",
+            "+sbwtdcpu none",
+            "+sbwtdio none",
+        ]
+        (self.folder / "vm.args").write_text("\n".join(arguments) + "\n")
+
+    def _release_arguments(self) -> list[str]:
+        """The release's own arguments, without those that say who a node is."""
+        own = ("-name", "-sname", "-setcookie", "-kernel inet_dist_use_interface")
+        lines = (self.network.home / "etc" / "vm.args").read_text().splitlines()
+        return [line for line in lines if line.strip() and not line.startswith(("#", *own))]
+
+    def _reset_config(self) -> None:
+        path = self.folder / "local.ini"
+        path.write_text(_ini(self._sections))
+        path.chmod(0o600)
+
+
+def _ini(sections: Mapping[str, Mapping[str, str]]) -> str:
+    lines: list[str] = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {value}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _tuple(address: str) -> str:
+    """An IPv4 address as Erlang writes it: ``{127,0,0,1}``."""
+    return "{" + address.replace(".", ",") + "}"
