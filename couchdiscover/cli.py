@@ -414,10 +414,10 @@ def _conduct(command: str, values: dict[str, Any]) -> None:
 
 def _conclude(end: "Report", as_json: bool, redactor: "Redactor", path: str | None) -> None:
     """The result to stdout, its sentence to the log and to the termination message."""
-    from couchdiscover.logs import LOGGER, Output
+    from couchdiscover.logs import LOGGER, set_up
 
-    if not LOGGER.handlers:
-        LOGGER.addHandler(Output())
+    if not LOGGER.handlers:  # it was the log's own options that were wrong
+        set_up("text", "INFO", redactor)
     say = LOGGER.info if end.exit_code == 0 else LOGGER.error
     with suppress(OSError):  # whoever read our output may be gone
         print(redactor.clean(end.as_json() if as_json else end.as_text()), flush=True)  # noqa: T201

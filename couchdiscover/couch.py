@@ -4,6 +4,7 @@ The only place that talks to CouchDB. Whatever goes wrong is raised as ``CouchFa
 """
 
 import json as jsonlib
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from requests.auth import HTTPBasicAuth
 
 from couchdiscover import __version__
 from couchdiscover.deadline import Deadline
+from couchdiscover.logs import LOGGER
 from couchdiscover.model import DEFAULT_DATABASES, Address, Credentials, Pod, SetupState
 from couchdiscover.transport import BoundedAdapter, explain, refused
 
@@ -193,6 +195,7 @@ class CouchNode:
         seconds = max(self._access.request_timeout, 10.0) if patient else None
         timeout = self._deadline.cap(seconds or self._access.request_timeout)
         what = f"{method} {path.partition('?')[0]}"
+        started = time.monotonic()
         try:
             response = self._session.request(
                 method,
@@ -202,7 +205,10 @@ class CouchNode:
                 allow_redirects=False,
             )
         except (requests.RequestException, OSError, ValueError) as error:
+            LOGGER.debug(f"{self.address} {what}: {explain(error)}")
             raise NoAnswer(explain(error), nobody=refused(error)) from error
+        spent = (time.monotonic() - started) * 1000
+        LOGGER.debug(f"{self.address} {what}: {response.status_code} after {spent:.0f} ms")
         try:
             answer = jsonlib.loads(response.content)  # requests would guess at the encoding
         except (ValueError, RecursionError):

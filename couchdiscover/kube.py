@@ -18,6 +18,7 @@ from pykube.objects import NamespacedAPIObject
 
 from couchdiscover.deadline import Deadline
 from couchdiscover.errors import CouchdiscoverError, Denied, NotYet, UsageProblem
+from couchdiscover.logs import LOGGER
 from couchdiscover.transport import BoundedAdapter, explain
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -140,7 +141,9 @@ class Kube:
         try:
             answer = read()
         except Exception as error:  # noqa: BLE001 - pykube lets a dozen families through
+            LOGGER.debug(f"Kubernetes {verb} {what}: {type(error).__name__}")
             raise self._translate(error, verb, what, right, patient) from None
+        LOGGER.debug(f"Kubernetes {verb} {what}: read")
         self._denied_since.pop(what, None)
         return answer
 

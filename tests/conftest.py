@@ -49,7 +49,13 @@ class Command:
         keep = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE")}
         return subprocess.Popen(
             [sys.executable, "-m", "couchdiscover", *arguments],
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), **keep, **environment},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.folder),
+                "COUCHDISCOVER_LOG_LEVEL": "DEBUG",  # so that every test looks for secrets there
+                **keep,
+                **environment,
+            },
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -316,5 +316,5 @@ def test_a_short_termination_message_is_whole(message: str) -> None:
 
 
 def test_a_path_that_is_no_utf_8_can_be_told() -> None:
-    cut = report(Record("run"), message="no kubeconfig at /tmp/\udcff").termination_message()
-    assert cut == "no kubeconfig at /tmp/\\udcff"
+    cut = report(Record("run"), message="no kubeconfig at /etc/\udcff").termination_message()
+    assert cut == "no kubeconfig at /etc/\\udcff"
