@@ -10,7 +10,7 @@ from couchdiscover.discovery import Discovery, find_target
 from couchdiscover.errors import Denied, NotSo, NotYet, TimedOut, Unsafe
 from couchdiscover.execution import execute
 from couchdiscover.forecast import forecast
-from couchdiscover.kube import Kube
+from couchdiscover.kube import DeniedForNow, Kube
 from couchdiscover.logs import LOGGER
 from couchdiscover.model import (
     Blocked,
@@ -57,6 +57,11 @@ def assemble(
     while True:
         try:
             topology, view = run.look()
+        except DeniedForNow as refusal:
+            if deadline.passed:
+                raise refusal.denial from None
+            run.wait({"": str(refusal)})
+            continue
         except NotYet as missing:
             run.wait({"": str(missing)})
             continue
@@ -112,11 +117,11 @@ class _Run:
     def look(self) -> tuple[Topology, ClusterView]:
         """Reads the StatefulSet, now and then, and asks every node. Raises NotYet."""
         discovery = self._discover()
+        observer = self._observe(discovery)
         if self._topology is None or time.monotonic() - self._read_at >= TOPOLOGY_SECONDS:
             self._topology = discovery.topology()
             self._read_at = time.monotonic()
         topology = self.record.topology = self._topology
-        observer = self._observe(discovery)
         record_warnings(self.record, topology.warnings)
         view = self.record.view = observer.look(topology, quick=self._just_joined)
         self._tell(view)

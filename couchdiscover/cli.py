@@ -3,6 +3,7 @@
 Commands import what they need inside the function, so that ``--help`` stays fast.
 """
 
+import io
 import os
 import signal
 import sys
@@ -418,16 +419,18 @@ def _conclude(end: "Report", as_json: bool, redactor: "Redactor", path: str | No
 
     if not LOGGER.handlers:  # it was the log's own options that were wrong
         set_up("text", "INFO", redactor)
-    say = LOGGER.info if end.exit_code == 0 else LOGGER.error
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may not fit into its encoding
     with suppress(OSError):  # whoever read our output may be gone
         print(redactor.clean(end.as_json() if as_json else end.as_text()), flush=True)  # noqa: T201
-    say(end.message)
     target = Path(path) if path else DEFAULT_TERMINATION_LOG
     if path or (target.exists() and os.access(target, os.W_OK)):
         try:
-            target.write_text(redactor.clean(end.termination_message()), encoding="utf-8")
+            target.write_text(end.termination_message(redactor.clean), encoding="utf-8")
         except OSError as error:
             LOGGER.warning(f"the termination message cannot be written: {error.strerror}")
+    say = LOGGER.info if end.exit_code == 0 else LOGGER.error
+    say(end.message)
 
 
 def _start_log(values: dict[str, Any], redactor: "Redactor") -> "Output":

@@ -137,7 +137,8 @@ class CouchNode:
     def uptime(self) -> float:
         """Seconds since the node started."""
         path = "/_node/_local/_system"
-        return float(_member(self._get(path), "uptime", int, path))
+        seconds: int = _member(self._get(path), "uptime", int, path)
+        return float(min(seconds, 10**12))  # a number from outside may be too large for a float
 
     # --- writing: the status of the answer, where it is no error ---
 

@@ -11,6 +11,7 @@ from typing import Any
 from couchdiscover.environment import ContainerEnvironment, Value, decode_data
 from couchdiscover.errors import UsageProblem
 from couchdiscover.kube import Forbidden, Kube, Missing
+from couchdiscover.logs import LOGGER
 from couchdiscover.model import Address, Credentials, Pod, Scope, Topology
 from couchdiscover.names import (
     PodIdentity,
@@ -233,7 +234,10 @@ class Discovery:
     # --- the endpoints ---
 
     def _published(self, service: str, container: Mapping[str, Any]) -> "_Published":
-        """Addresses by pod: EndpointSlices, else Endpoints, else none, and then DNS it is."""
+        """Addresses by pod: EndpointSlices, else Endpoints.
+
+        Where both may not be read it is DNS; a Service that is not there yet publishes nothing.
+        """
         port = self.settings.port
         fallback = port or _choose_port(_container_ports(container), self.settings.scheme)
         fallback = fallback or DEFAULT_PORTS[self.settings.scheme]
@@ -241,6 +245,7 @@ class Discovery:
         namespace = self.target.namespace
         try:
             slices = self.kube.endpoint_slices(namespace, service)
+            published.readable = True
         except (Forbidden, Missing):
             slices = []
         for part in slices:
@@ -249,8 +254,10 @@ class Discovery:
             return published
         try:
             published.add_endpoints(self.kube.endpoints(namespace, service))
+            published.readable = True
         except (Forbidden, Missing):
-            published.readable = False
+            LOGGER.debug(f"Service {service} in {namespace} has no Endpoints that can be read")
+        if not published.readable:
             self._warn(
                 f"neither EndpointSlices nor Endpoints of Service {service} in {namespace} can be "
                 "read: nodes are looked for by their DNS names"
@@ -346,7 +353,7 @@ class _Published:
     scheme: str
     fixed_port: int | None
     port: int
-    readable: bool = True
+    readable: bool = False
     unready: bool = False
     _found: dict[str, list[tuple[bool, bool, Address]]] = field(default_factory=dict)
 

@@ -51,6 +51,14 @@ class Forbidden(Denied):
     """The API refuses a verb on an object, for good."""
 
 
+class DeniedForNow(NotYet):
+    """The API refuses, for a moment yet; ``denial`` is what it is if that is the last word."""
+
+    def __init__(self, text: str, denial: Forbidden) -> None:
+        super().__init__(text)
+        self.denial = denial
+
+
 class Kube:
     """Reads objects. ``request_timeout`` is in seconds.
 
@@ -189,9 +197,10 @@ class Kube:
         else:
             text = f"the Kubernetes API does not allow to {verb} {what}"
             remedy = f'grant `{right}` to the service account (README, "Access")'
+        denial = Forbidden(f"{text}; {remedy}")
         if (patient or status == 401) and now - since < DENIAL_SECONDS and self._deadline.seconds:
-            return NotYet(text)
-        return Forbidden(f"{text}; {remedy}")
+            return DeniedForNow(text, denial)
+        return denial
 
     # --- connecting ---
 

@@ -274,18 +274,40 @@ class Observer:
             for node in view.nodes
             for name in (node.cluster_nodes - node.all_nodes) & answering.keys()
         }
-        found: dict[str, NodeView] = {}
         for name, node in answering.items():
             watch = self._watches.setdefault(node.pod, _Watch())
             if name not in apart:
                 watch.apart_since = watch.severed = None
-                continue
-            now = time.monotonic()
-            watch.apart_since = watch.apart_since or now
-            if watch.severed is None and now - watch.apart_since >= SEVERED_SECONDS:
-                watch.severed = likeliest_cause(name, node.address, self.deadline.cap(2.0))
-            found[node.pod] = replace(node, severed=watch.severed)
-        return _with(view, found) if found else view
+            elif watch.apart_since is None:
+                watch.apart_since = time.monotonic()
+        self._look_into([answering[name] for name in apart])
+        return _with(
+            view,
+            {
+                answering[name].pod: replace(
+                    answering[name], severed=self._watches[answering[name].pod].severed
+                )
+                for name in apart
+            },
+        )
+
+    def _look_into(self, apart: list[NodeView]) -> None:
+        """Finds the cause for those that have been unconnected for a while, once."""
+        now = time.monotonic()
+        unexplained = []
+        for node in apart:
+            watch = self._watches[node.pod]
+            since = watch.apart_since or now
+            if watch.severed is None and now - since >= SEVERED_SECONDS:
+                unexplained.append(node)
+        seconds = self.deadline.cap(2.0)
+        causes = for_each(
+            unexplained,
+            lambda node: likeliest_cause(node.name, node.address, seconds),
+            self.fleet.patience,
+        )
+        for node, cause in zip(unexplained, causes, strict=True):
+            self._watches[node.pod].severed = cause or "its name is not resolved in time"
 
 
 def _with(view: ClusterView, nodes: Mapping[str, NodeView]) -> ClusterView:

@@ -1,12 +1,12 @@
 """What came of it: conditions, text, JSON, the termination message."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from couchdiscover.identity import drift
-from couchdiscover.members import clusters
+from couchdiscover.members import clusters, match
 from couchdiscover.model import ClusterView, NodeView, Sight, Step, Topology
 
 TERMINATION_BYTES = 4096
@@ -99,9 +99,9 @@ class Report:
             ensure_ascii=False,
         )
 
-    def termination_message(self) -> str:
-        """The reason, cut to what Kubernetes keeps, at a character's end."""
-        data = self.message.encode(errors="backslashreplace")
+    def termination_message(self, clean: Callable[[str], str] = str) -> str:
+        """The reason, cleaned, then cut to what Kubernetes keeps, at a character's end."""
+        data = clean(self.message).encode(errors="backslashreplace")
         return data[:TERMINATION_BYTES].decode(errors="ignore")
 
     def _nodes(self) -> list[dict[str, Any]]:
@@ -126,8 +126,14 @@ def _node(sight: Sight) -> dict[str, Any]:
         "state": str(sight.state),
         "members": len(sight.cluster_nodes),
         "connected": len(sight.all_nodes & sight.cluster_nodes),
-        "problem": sight.severed,
+        "problem": sight.severed or _unreadable(sight),
     }
+
+
+def _unreadable(node: NodeView) -> str | None:
+    if not node.unreadable:
+        return None
+    return f"cannot open {', '.join(node.unreadable)}"
 
 
 def _coordinator(record: Record) -> str | None:
@@ -169,6 +175,8 @@ def conditions(record: Record, *, succeeded: bool) -> list[Condition]:
         return [*unknown, summary]
     nodes, total = record.view.nodes, len(record.topology.expected)
     expected = frozenset(node.name for node in nodes)
+    members = frozenset().union(*(node.cluster_nodes for node in nodes))
+    strangers = frozenset(match(record.topology, record.view, members).strangers)
     return [
         Condition(
             "Reachable",
@@ -179,8 +187,13 @@ def conditions(record: Record, *, succeeded: bool) -> list[Condition]:
         _counted("Enabled", "enabled", [not n.state.endswith("disabled") for n in nodes], total),
         _counted(
             "Joined",
-            "know all members",
-            [expected <= n.cluster_nodes and len(n.cluster_nodes) >= total for n in nodes],
+            "list exactly the expected members",
+            [
+                expected <= n.cluster_nodes
+                and len(n.cluster_nodes) >= total
+                and strangers.isdisjoint(n.cluster_nodes)
+                for n in nodes
+            ],
             total,
         ),
         _counted(
@@ -215,7 +228,9 @@ def _consistent(record: Record, nodes: Sequence[NodeView]) -> Condition:
     view = record.view
     if not nodes or view is None or not all(node.finished for node in nodes):
         return Condition("Consistent", "Unknown", "NotFinished", "compared in finished clusters")
-    if len(nodes) == 1 or (record.finished_here and not view.veterans):
+    if len(nodes) == 1:
+        return Condition("Consistent", "True", "SingleNode", "there is one node only")
+    if record.finished_here and not view.veterans:
         return Condition("Consistent", "True", "FinishedNow", "finishing made all nodes the same")
     compared = [node for node in nodes if node.identity is not None]
     if len(compared) < len(nodes):

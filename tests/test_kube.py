@@ -14,7 +14,7 @@ import yaml
 from couchdiscover import kube as kube_module
 from couchdiscover.deadline import Deadline
 from couchdiscover.errors import CouchdiscoverError, NotYet, UsageProblem
-from couchdiscover.kube import Forbidden, Kube, Missing
+from couchdiscover.kube import DeniedForNow, Forbidden, Kube, Missing
 from couchdiscover.sandbox.http import Loop, Request, Response, Server, Wire
 
 RECORDED = Path(__file__).parent / "recorded" / "k8s-1.36.2"
@@ -292,9 +292,9 @@ def test_a_denial_may_be_for_a_moment(
 ) -> None:
     client = connect()
     api.answers = [status(name), Response(200, recorded("secret")), status(name)]
-    assert type(failure(READS["secret"], client)) is NotYet
+    assert type(failure(READS["secret"], client)) is DeniedForNow
     READS["secret"](client)
-    assert type(failure(READS["secret"], client)) is NotYet  # counted from anew
+    assert type(failure(READS["secret"], client)) is DeniedForNow  # counted from anew
     monkeypatch.setattr(kube_module, "DENIAL_SECONDS", 0.0)
     assert type(failure(READS["secret"], client)) is Forbidden
 
@@ -320,7 +320,7 @@ def test_after_a_401_the_token_is_read_anew(
     client = connect(config(api.url, "old"))
     api.answers = [status("401-badtoken"), Response(200, recorded("secret"))]
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config(api.url, "new")))
-    assert type(failure(READS["secret"], client)) is NotYet
+    assert type(failure(READS["secret"], client)) is DeniedForNow
     READS["secret"](client)
     assert [r.headers["authorization"] for r in api.requests] == ["Bearer old", "Bearer new"]
 

@@ -1,0 +1,397 @@
+"""Every manifest: valid, restricted, of least rights, and consistent with the others."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from couchdiscover import __version__
+from tests.examples.conftest import (
+    EXAMPLES,
+    FOLDERS,
+    ROOT,
+    STATEFULSETS,
+    Document,
+    Object,
+    canonical,
+    container,
+    containers,
+    documents,
+    find,
+    words,
+)
+
+kubernetes_validate = pytest.importorskip(
+    "kubernetes_validate", reason="needs kubernetes-validate (pip install '.[dev]')"
+)
+
+
+def claims() -> dict[str, str]:
+    """The oldest Kubernetes of each folder, as examples/README.md says it."""
+    rows = re.findall(r"^\| \[(\w+)\]\(\w+/\) .*\| (1\.\d+) \|$", README, re.MULTILINE)
+    return dict(rows)
+
+
+README = (EXAMPLES / "README.md").read_text()
+CLAIMS = claims()
+ALL = documents()
+PODS = [document for document in ALL if document.pod]
+
+
+def minor(version: str) -> int:
+    return int(version.split(".")[1])
+
+
+def test_each_folder_is_told_about() -> None:
+    assert sorted(CLAIMS) == FOLDERS
+
+
+def versions(oldest: str) -> list[str]:
+    known = kubernetes_validate.utils.all_versions()
+    found = {".".join(version.split(".")[:2]) for version in known}
+    return sorted((v for v in found if minor(v) >= minor(oldest)), key=minor)
+
+
+@pytest.mark.parametrize("document", ALL, ids=str)
+def test_every_object_is_valid_in_every_kubernetes_that_is_claimed(document: Document) -> None:
+    claim = CLAIMS[document.path.parent.name]
+    told = re.search(r"Kubernetes\s+(?:#\s+)?(1\.\d+)", document.path.read_text())
+    if told:
+        assert told[1] == claim
+    tried = versions(claim)
+    assert len(tried) >= 3
+    for version in tried:
+        kubernetes_validate.validate(document.content, version, strict=True)
+
+
+def test_the_validator_would_notice() -> None:
+    wrong = {**find("job", "Job"), "spec": {"backofLimit": 1, "template": {}}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.31", strict=True)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_kustomization_lists_every_file(folder: str) -> None:
+    path = EXAMPLES / folder / "kustomization.yaml"
+    if folder in ("helm", "ci"):
+        assert not path.exists()  # one is applied beside a release, the other copied
+        return
+    listed = yaml.safe_load(path.read_text())["resources"]
+    there = {each.name for each in path.parent.glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(listed) == there
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+@pytest.mark.parametrize("folder", sorted(set(FOLDERS) - {"helm", "ci"}))
+def test_kubectl_builds_it(folder: str) -> None:
+    command = ["kubectl", "kustomize", str(EXAMPLES / folder)]
+    built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert len(list(yaml.safe_load_all(built))) == len(documents(folder))
+
+
+# --- pods ---
+
+
+def breaches(pod: Object) -> Iterator[str]:
+    """What the pod security standard "restricted" (Kubernetes documentation) objects to."""
+    spec = pod["spec"]
+    outer = spec.get("securityContext", {})
+    for key in ("hostNetwork", "hostPID", "hostIPC"):
+        if spec.get(key):
+            yield key
+    allowed = {"configMap", "emptyDir", "projected", "secret", "downwardAPI"}
+    for volume in spec.get("volumes", []):
+        if not set(volume) - {"name"} <= allowed:
+            yield f"volume {volume['name']}"
+    for each in containers(pod):
+        own = each.get("securityContext", {})
+        merged = {**outer, **own}
+        if own.get("allowPrivilegeEscalation") is not False:
+            yield f"{each['name']}: allowPrivilegeEscalation"
+        if own.get("capabilities") != {"drop": ["ALL"]}:
+            yield f"{each['name']}: capabilities"
+        if own.get("privileged"):
+            yield f"{each['name']}: privileged"
+        if merged.get("runAsNonRoot") is not True or not merged.get("runAsUser"):
+            yield f"{each['name']}: runAsNonRoot, by number"
+        if merged.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+            yield f"{each['name']}: seccompProfile"
+        if any("hostPort" in port for port in each.get("ports", [])):
+            yield f"{each['name']}: hostPort"
+
+
+@pytest.mark.parametrize("document", PODS, ids=str)
+def test_pods_meet_the_restricted_standard(document: Document) -> None:
+    assert document.pod
+    assert list(breaches(document.pod)) == []
+    for each in containers(document.pod):
+        if each["name"] != "couchdb":  # the official image's entry point writes
+            assert each["securityContext"]["readOnlyRootFilesystem"] is True
+        assert set(each["resources"]) == {"requests", "limits"}
+        assert "memory" in each["resources"]["limits"]
+
+
+def test_the_helm_values_meet_it_too() -> None:
+    values = yaml.safe_load((EXAMPLES / "helm" / "values.yaml").read_text())
+    pod = {
+        "spec": {
+            "securityContext": values["podSecurityContext"],
+            "containers": [
+                {"name": "couchdb", "securityContext": values["containerSecurityContext"]}
+            ],
+        }
+    }
+    assert list(breaches(pod)) == []
+
+
+def test_images_are_pinned() -> None:
+    for document in PODS:
+        assert document.pod
+        for each in containers(document.pod):
+            name, _, tag = each["image"].rpartition(":")
+            assert name.count("/") >= 1, each["image"]
+            assert re.fullmatch(r"[0-9]+(\.[0-9]+){1,3}(-couchdb[0-9.]+)?", tag), each["image"]
+            if "couchdiscover" in name:
+                assert tag.split("-")[0] == __version__
+    assert not words(r"image:\s*\S+:latest", sorted(EXAMPLES.rglob("*.yaml")))
+
+
+def test_one_couchdb_version_everywhere() -> None:
+    pattern = r"couchdb:?(?:\s*\n\s*tag: )?(\d+\.\d+\.\d+(?:\.\d+)?)\b"
+    found = words(pattern, [*EXAMPLES.rglob("*.yaml"), ROOT / "Containerfile"])
+    release = (ROOT / ".github/workflows/release.yml").read_text()
+    found |= set(re.findall(r"COUCHDB_VERSION: (\S+)", release))
+    values = yaml.safe_load((EXAMPLES / "helm" / "values.yaml").read_text())
+    assert found == {values["image"]["tag"]}
+
+
+# --- CouchDB ---
+
+
+@pytest.mark.parametrize("folder", STATEFULSETS[1:])
+def test_couchdb_is_set_up_the_same_in_every_way(folder: str) -> None:
+    first, this = ({d: find(f, d, "couchdb") for d in KINDS} for f in ("job", folder))
+    for kind in ("Service", "PodDisruptionBudget"):
+        assert canonical(this[kind]) == canonical(first[kind])
+    ours, theirs = (
+        container(each["StatefulSet"]["spec"]["template"], "couchdb") for each in (this, first)
+    )
+    for key in set(theirs) - {"image"}:
+        assert canonical(ours[key]) == canonical(theirs[key]), key
+    for key in ("serviceName", "replicas", "selector", "volumeClaimTemplates"):
+        here, there = (each["StatefulSet"]["spec"][key] for each in (this, first))
+        assert canonical(here) == canonical(there), key
+
+
+KINDS = ("Service", "PodDisruptionBudget", "StatefulSet")
+
+
+def test_identity_survives_a_restart() -> None:
+    service, budget, couchdb = (find("job", kind, "couchdb") for kind in KINDS)
+    spec = couchdb["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    node = container(spec["template"], "couchdb")
+    values = {entry["name"]: entry for entry in node["env"]}
+    assert service["metadata"]["name"] == spec["serviceName"]
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["clusterIP"] == "None"
+    assert spec["selector"]["matchLabels"].items() <= labels.items()
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    expected = f"$(POD_NAME).{spec['serviceName']}.$(POD_NAMESPACE).svc.cluster.local"
+    assert values["NODENAME"]["value"] == expected
+    order = list(values)  # $(NAME) is replaced only where NAME stands earlier
+    assert order.index("NODENAME") > max(order.index("POD_NAME"), order.index("POD_NAMESPACE"))
+    for name in ("COUCHDB_SECRET", "COUCHDB_ERLANG_COOKIE", "COUCHDB_PASSWORD"):
+        assert "secretKeyRef" in values[name]["valueFrom"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in node["volumeMounts"]}
+    assert mounts["uuid"].startswith("/opt/couchdb/etc/default.d/")
+    ports = {port["name"]: port["containerPort"] for port in node["ports"]}
+    assert ports == {port["name"]: port["port"] for port in service["spec"]["ports"]}
+
+
+def test_secrets_are_those_that_the_readme_makes() -> None:
+    command = re.search(r"```sh\n(.*?)```", README, re.DOTALL)
+    assert command
+    made = set(re.findall(r"--from-literal=([\w.]+)=", command[1]))
+    objects = set(re.findall(r"kubectl create (?:secret generic|configmap) (\S+)", command[1]))
+    used, named = set(), set()
+    for document in PODS:
+        assert document.pod
+        for each in containers(document.pod):
+            for entry in each.get("env", []):
+                if ref := entry.get("valueFrom", {}).get("secretKeyRef"):
+                    used.add(ref["key"])
+                    named.add(ref["name"])
+        for volume in document.pod["spec"].get("volumes", []):
+            named |= {volume["configMap"]["name"]} if "configMap" in volume else set()
+        for each in containers(document.pod):
+            used |= {m["subPath"] for m in each.get("volumeMounts", []) if "subPath" in m}
+    assert (used, named) == (made, objects)
+    values = yaml.safe_load((EXAMPLES / "helm" / "values.yaml").read_text())
+    assert values["extraSecretName"] in objects
+    assert {value for key, value in values.items() if key.endswith("Key")} <= made
+
+
+CHART = "4.6.2"
+CHART_VALUES = {
+    # what of the chart's values.yaml our values set
+    "adminPasswordKey",
+    "adminUsernameKey",
+    "autoSetup",
+    "clusterSize",
+    "containerSecurityContext",
+    "cookieAuthSecretKey",
+    "createAdminSecret",
+    "erlangCookieKey",
+    "extraSecretName",
+    "image",
+    "initImage",
+    "persistentVolume",
+    "podDisruptionBudget",
+    "podSecurityContext",
+}
+
+
+def test_the_helm_values_are_the_charts() -> None:
+    text = (EXAMPLES / "helm" / "values.yaml").read_text()
+    assert set(yaml.safe_load(text)) == CHART_VALUES
+    assert f"--version {CHART}" in text
+    assert yaml.safe_load(text)["autoSetup"] == {"enabled": False}
+
+
+# --- rights ---
+
+
+@pytest.mark.parametrize("folder", sorted(set(FOLDERS) - {"ci"}))
+def test_least_rights(folder: str) -> None:
+    role, binding = find(folder, "Role"), find(folder, "RoleBinding")
+    name = "couchdb-couchdb" if folder == "helm" else "couchdb"
+    assert role["rules"] == [
+        {
+            "apiGroups": ["apps"],
+            "resources": ["statefulsets"],
+            "resourceNames": [name],
+            "verbs": ["get"],
+        },
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]},
+        {
+            "apiGroups": [""],
+            "resources": ["endpoints"],
+            "resourceNames": [name],
+            "verbs": ["get"],
+        },
+    ]
+    account = find(folder, "ServiceAccount")["metadata"]["name"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account}]
+    runs_it = [
+        document.pod["spec"]["serviceAccountName"]
+        for document in documents(folder)
+        if document.pod and "serviceAccountName" in document.pod["spec"]
+    ]
+    assert runs_it == [account]
+
+
+def test_folders_that_go_together_do_not_overwrite_each_other() -> None:
+    """The same object in two folders is the same, except what a person applies only one of."""
+    seen: dict[tuple[str, str], str] = {}
+    for folder in ("initcontainer", "cronjob", "app"):
+        for document in documents(folder):
+            key = (document.content["kind"], document.content["metadata"]["name"])
+            assert key not in seen, f"{key} is in {seen.get(key)} and {folder}"
+            seen[key] = folder
+
+
+@pytest.mark.parametrize("folder", ["initcontainer", "app"])
+def test_the_token_is_couchdiscovers_alone(folder: str) -> None:
+    kind = "StatefulSet" if folder == "initcontainer" else "Deployment"
+    pod = find(folder, kind)["spec"]["template"]
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    for each in containers(pod):
+        paths = [mount["mountPath"] for mount in each.get("volumeMounts", [])]
+        is_ours = "/couchdiscover:" in each["image"]
+        assert ("/var/run/secrets/kubernetes.io/serviceaccount" in paths) is is_ours
+    (volume,) = (v for v in pod["spec"]["volumes"] if v["name"] == "kubernetes-api")
+    paths = set(re.findall(r"'path': '([\w.]+)'", str(volume)))
+    assert paths == {"token", "ca.crt", "namespace"}  # what an in-cluster client looks for
+
+
+# --- the network ---
+
+
+@pytest.mark.parametrize("folder", STATEFULSETS)
+def test_the_network_policy_lets_in_who_must(folder: str) -> None:
+    policy = find(folder, "NetworkPolicy", "couchdb")
+    couchdb = find(folder, "StatefulSet")["spec"]["template"]
+    assert selects(policy["spec"]["podSelector"], couchdb)
+    own = "couchdb" if folder != "job" else "couchdiscover"
+    clients = {
+        "couchdb": couchdb,
+        "couchdiscover": find("job", "Job")["spec"]["template"],
+        "cronjob": find("cronjob", "CronJob")["spec"]["jobTemplate"]["spec"]["template"],
+        "check": find("ci", "Job")["spec"]["template"],
+        "app": find("app", "Deployment")["spec"]["template"],
+    }
+    for who in {own, "couchdiscover", "cronjob", "check", "app"}:
+        assert admitted(policy, clients[who]) >= {5984}, who
+    assert admitted(policy, couchdb) >= {4369, 9100}
+    for who in set(clients) - {"couchdb"}:
+        assert not admitted(policy, clients[who]) & {4369, 9100}, who
+    ports = {port["containerPort"] for port in container(couchdb, "couchdb")["ports"]}
+    assert ports == {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    peers = [peer["podSelector"] for rule in policy["spec"]["ingress"] for peer in rule["from"]]
+    assert all(any(selects(peer, pod) for pod in clients.values()) for peer in peers)
+
+
+def selects(selector: Object, pod: Object) -> bool:
+    return bool(selector["matchLabels"].items() <= pod["metadata"]["labels"].items())
+
+
+def admitted(policy: Object, pod: Object) -> set[int]:
+    return {
+        port["port"]
+        for rule in policy["spec"]["ingress"]
+        for port in rule["ports"]
+        if any(selects(peer["podSelector"], pod) for peer in rule["from"])
+    }
+
+
+# --- deadlines ---
+
+
+def test_the_job_outlives_its_runs() -> None:
+    job = find("job", "Job")["spec"]
+    (each,) = containers(job["template"])
+    (timeout,) = (int(a[10:-1]) * 60 for a in each["args"] if a.startswith("--timeout="))
+    tries = job["backoffLimit"] + 1
+    pauses = sum(10 * 2**n for n in range(job["backoffLimit"]))
+    assert job["activeDeadlineSeconds"] > tries * timeout + pauses
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    ignore, fail = job["podFailurePolicy"]["rules"]
+    assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
+    assert fail["onExitCodes"] == {
+        "containerName": each["name"],
+        "operator": "In",
+        "values": [2, 5, 6],
+    }
+
+
+def test_the_cron_jobs_run_ends_by_itself() -> None:
+    job = find("cronjob", "CronJob")["spec"]["jobTemplate"]["spec"]
+    (each,) = containers(job["template"])
+    assert "--timeout=3m" in each["args"]
+    assert job["activeDeadlineSeconds"] > 180
+
+
+def test_couchdb_is_a_native_sidecar_before_couchdiscover() -> None:
+    first, second = find("initcontainer", "StatefulSet")["spec"]["template"]["spec"][
+        "initContainers"
+    ]
+    assert (first["name"], first["restartPolicy"]) == ("couchdb", "Always")
+    assert "startupProbe" in first
+    assert second["name"] == "couchdiscover"
+    assert "restartPolicy" not in second
