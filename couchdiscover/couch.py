@@ -87,6 +87,10 @@ class CouchNode:
 
     # --- reading ---
 
+    def welcome(self) -> None:
+        """The welcome message, upon which a node that has no uuid makes itself one."""
+        self._get("/")
+
     def local_name(self) -> str:
         """The node's Erlang name."""
         path = "/_node/_local"

@@ -234,6 +234,7 @@ class Observer:
                 lambda client, node: replace(node, identity=_identity(client, credentials)),
             ),
         )
+        view = _with(view, self._given_uuid(topology, view))
         if view.veterans and needs_uptime(view.nodes, view.veterans):
             voters = [node for node in view.nodes if node.name in view.veterans]
             view = _with(
@@ -245,6 +246,23 @@ class Observer:
                 ),
             )
         return self._diagnosed(view)
+
+    def _given_uuid(self, topology: Topology, view: ClusterView) -> dict[str, NodeView]:
+        """Has one node make a uuid where all have lost theirs, as after a rolling restart.
+
+        A node of the official image makes one at its first ``GET /``: asked one after the other by
+        anybody, each would make another.
+        """
+        credentials = self.fleet.access.credentials
+        compared = [node for node in view.nodes if node.identity and node.name in view.veterans]
+        if any(node.identity and node.identity.uuid for node in compared):
+            return {}
+
+        def welcome(client: CouchNode, node: NodeView) -> NodeView:
+            client.welcome()
+            return replace(node, identity=_identity(client, credentials))
+
+        return self._each(topology, compared[:1], welcome)
 
     def _each(
         self,

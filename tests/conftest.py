@@ -17,6 +17,9 @@ from couchdiscover.sandbox import Sandbox
 PASSWORD = "pass/word+with ünusual=signs"
 """Marked, so that it can be looked for in every output; it is neither ASCII nor URL-safe."""
 
+REAL_PASSWORD = "password-of-the-test"
+"""For real nodes, whose ini files take no leading or odd characters as they are."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -78,6 +81,7 @@ def finish(process: subprocess.Popen[str], seconds: float = 120) -> Ended:
     assert "Traceback" not in err, err
     for text in (out, err):
         assert PASSWORD not in text
+        assert REAL_PASSWORD not in text
     return Ended(process.returncode, out, err)
 
 
@@ -101,3 +105,20 @@ def sandbox() -> Iterator[Callable[..., Sandbox]]:
     yield make
     for box in reversed(made):
         box.__exit__(None, None, None)
+
+
+@pytest.fixture(params=["simulated", "real"])
+def any_sandbox(
+    request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
+) -> Callable[..., Sandbox]:
+    """Sandboxes of simulated nodes, and of real ones where COUCHDB_HOME names a release."""
+    if request.param == "simulated":
+        return sandbox
+    home = os.environ.get("COUCHDB_HOME")
+    if not home:
+        pytest.skip("COUCHDB_HOME names no CouchDB release: not tried against real nodes")
+
+    def make(nodes: int = 3, **options: Any) -> Sandbox:
+        return sandbox(nodes, real=Path(home), password=REAL_PASSWORD, **options)
+
+    return make

@@ -409,6 +409,31 @@ def test_a_cluster_that_was_finished_too_early_is_completed(
     again(couchdiscover, box)
 
 
+def test_a_node_that_is_cut_off_from_a_finished_cluster_is_no_success(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(3)
+    assert couchdiscover(environment=box.environment()).code == 0
+    names = [box.node(pod).name for pod in box.pods]
+    box.network.cut(names[2], names[0])
+    box.network.cut(names[2], names[1])
+    assert box.node("couchdb-2").state == "cluster_finished", "it says so all the same"
+    ended = couchdiscover("--timeout", "4s", "-o", "json", environment=box.environment())
+    assert ended.code == 4, ended.err
+    assert "couchdb-2" in ended.json["message"]
+    states = {c["type"]: c["status"] for c in ended.json["conditions"]}
+    assert (states["Finished"], states["Connected"]) == ("True", "False")
+
+
+def test_a_password_with_a_line_break_is_used_as_it_is_with_a_warning(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(1, password=PASSWORD + "\n")
+    ended = couchdiscover("-o", "json", environment=box.environment())
+    assert ended.code == 0, ended.err
+    assert any("line break" in warning for warning in ended.json["warnings"])
+
+
 # --- Kubernetes ---
 
 
@@ -471,6 +496,22 @@ def test_the_api_server_may_restart_in_between(sandbox: Make, couchdiscover: Com
     ended = finish(process)
     assert ended.code == 0, ended.err
     whole(box)
+
+
+def test_a_rotated_token_is_picked_up(sandbox: Make, couchdiscover: Command) -> None:
+    box = sandbox(2, token="the first token")
+    box.stop("couchdb-1")
+    process = couchdiscover.start(environment=box.environment())
+    time.sleep(1.5)
+    box.api.tokens = {"the second token": next(iter(box.api.tokens.values()))}
+    box.write_kubeconfig(token="the second token")
+    time.sleep(1.5)
+    box.start("couchdb-1")
+    ended = finish(process)
+    assert ended.code == 0, ended.err
+    assert "token" not in ended.out
+    for secret in ("the first token", "the second token"):
+        assert secret not in ended.err
 
 
 # --- scope pod ---
@@ -651,6 +692,21 @@ def test_bad_input_is_exit_2_with_a_sentence(
     assert ended.code == 2, ended.err
     assert words in ended.last_line or all(word in ended.last_line for word in words.split("; "))
     assert box.requests() == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "a: b", "null", "clusters: 5", "\x00"])
+def test_a_malformed_kubeconfig_is_exit_2(couchdiscover: Command, content: str) -> None:
+    path = couchdiscover.folder / "kubeconfig"
+    path.write_text(content)
+    ended = couchdiscover("-s", "couchdb", "--kubeconfig", str(path), environment={})
+    assert ended.code == 2, ended.err
+    assert str(path) in ended.last_line
+
+
+def test_outside_of_a_cluster_and_without_a_kubeconfig(couchdiscover: Command) -> None:
+    ended = couchdiscover(environment={})
+    assert ended.code == 2
+    assert "--kubeconfig" in ended.last_line
 
 
 def test_bad_objects_are_exit_2_too(sandbox: Make, couchdiscover: Command) -> None:

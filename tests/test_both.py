@@ -1,0 +1,157 @@
+"""The same scenarios against simulated nodes and, with COUCHDB_HOME set, against real ones.
+
+What is true of the simulator alone would prove nothing: each of these looks at the nodes over HTTP,
+as anybody could.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from couchdiscover.sandbox import Sandbox
+from tests.conftest import Command, finish
+
+Make = Callable[..., Sandbox]
+
+
+def ask(box: Sandbox, pod: str, path: str, method: str = "GET", body: object = None) -> Any:
+    """A request to a node, with its administrator's login."""
+    host, port = box.address(pod)
+    deployment = box.deployment
+    answer = requests.request(
+        method,
+        f"http://{host}:{port}{path}",
+        json=body,
+        auth=(deployment.user.encode(), deployment.password.encode()),
+        timeout=30,
+    )
+    assert answer.ok, answer.text
+    return answer.json()
+
+
+def whole(box: Sandbox) -> None:
+    """Every node is a finished member of one cluster, and all have the same identity."""
+    expected = sorted(box.nodes[pod].name for pod in box.pods)
+    identities = set()
+    for pod in box.pods:
+        membership = ask(box, pod, "/_membership")
+        assert sorted(membership["all_nodes"]) == expected, pod
+        assert sorted(membership["cluster_nodes"]) == expected, pod
+        assert ask(box, pod, "/_cluster_setup")["state"] == "cluster_finished"
+        config = ask(box, pod, "/_node/_local/_config")
+        identities.add(
+            (
+                config["couchdb"]["uuid"],
+                config.get("chttpd_auth", {}).get("secret"),
+                config["admins"][box.deployment.user],
+            )
+        )
+    assert len(identities) == 1, identities
+
+
+def assemble(couchdiscover: Command, box: Sandbox, pod: str | None = None) -> list[str]:
+    """Runs it twice; the second time there is nothing to do. Returns the first run's steps."""
+    first = couchdiscover("-o", "json", environment=box.environment(pod))
+    assert first.code == 0, first.err
+    second = couchdiscover("-o", "json", environment=box.environment(pod))
+    assert (second.code, second.json["steps"]) == (0, []), second.err
+    return [f"{step['step']} {step['node']}" for step in first.json["steps"]]
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_fresh_set(any_sandbox: Make, couchdiscover: Command, nodes: int) -> None:
+    box = any_sandbox(nodes)
+    steps = assemble(couchdiscover, box)
+    assert steps[-1] == "finish_cluster couchdb-0"
+    whole(box)
+    ask(box, "couchdb-0", "/orders", "PUT")
+    ask(box, "couchdb-0", "/orders/first", "PUT", {"amount": 1})
+    for pod in box.pods:
+        assert ask(box, pod, "/orders/first")["amount"] == 1
+
+
+def test_the_image_without_a_secret(any_sandbox: Make, couchdiscover: Command) -> None:
+    box = any_sandbox(3, secret=False)
+    assert "set_secret couchdb-0" in assemble(couchdiscover, box)
+    whole(box)
+
+
+def test_scale_up_then_a_lost_volume_then_a_rolling_restart(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    box = any_sandbox(2)
+    assemble(couchdiscover, box)
+    ask(box, "couchdb-1", "/orders", "PUT")
+    ask(box, "couchdb-1", "/orders/first", "PUT", {"amount": 1})
+    box.scale(3)
+    steps = assemble(couchdiscover, box)
+    assert steps == ["add_node couchdb-2", "sync_identity couchdb-2"]
+    whole(box)
+    box.wipe("couchdb-0")
+    steps = assemble(couchdiscover, box)
+    assert not [step for step in steps if step.startswith("finish_cluster")]
+    whole(box)
+    for pod in box.pods:
+        box.restart(pod)
+    assemble(couchdiscover, box)
+    whole(box)
+    for pod in box.pods:
+        assert ask(box, pod, "/orders/first")["amount"] == 1
+
+
+def test_every_pod_brings_itself_in_all_at_once(any_sandbox: Make, couchdiscover: Command) -> None:
+    box = any_sandbox(3)
+    processes = [couchdiscover.start(environment=box.environment(pod)) for pod in box.pods]
+    for process in processes:
+        ended = finish(process)
+        assert ended.code == 0, ended.err
+    whole(box)
+    box.wipe("couchdb-1")
+    assemble(couchdiscover, box, "couchdb-1")
+    whole(box)
+
+
+def test_two_clusters_are_not_joined(any_sandbox: Make, couchdiscover: Command) -> None:
+    box = any_sandbox(2)
+    for pod in box.pods:
+        ask(box, pod, "/_cluster_setup", "POST", {"action": "finish_cluster"})
+    ended = couchdiscover("-o", "json", environment=box.environment())
+    assert ended.code == 6, ended.err
+    assert "2 clusters" in ended.json["message"]
+    for pod in box.pods:
+        assert len(ask(box, pod, "/_membership")["cluster_nodes"]) == 1
+
+
+def test_a_node_that_holds_databases_is_not_joined(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    box = any_sandbox(2)
+    ask(box, "couchdb-0", "/_cluster_setup", "POST", {"action": "finish_cluster"})
+    ask(box, "couchdb-1", "/_users", "PUT")
+    name = "org.couchdb.user:ann"
+    user = {"name": "ann", "password": "x", "roles": [], "type": "user"}
+    ask(box, "couchdb-1", f"/_users/{name}", "PUT", user)
+    ended = couchdiscover("-o", "json", environment=box.environment())
+    assert ended.code == 6, ended.err
+    assert len(ask(box, "couchdb-1", "/_membership")["cluster_nodes"]) == 1
+
+
+def test_another_cookie_never_connects_and_is_never_finished(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    box = any_sandbox(2, pod_options={"couchdb-1": {"cookie": "another"}})
+    ended = couchdiscover("--timeout", "6s", "-o", "json", environment=box.environment())
+    assert ended.code == 4, ended.err
+    assert "couchdb-1" in ended.json["message"]
+    assert ask(box, "couchdb-0", "/_cluster_setup")["state"] == "cluster_enabled"
+
+
+def test_a_wrong_password_is_denied_and_locks_nobody_out(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    box = any_sandbox(1)
+    wrong = {"COUCHDB_USER": box.deployment.user, "COUCHDB_PASSWORD": "not it"}
+    assert couchdiscover(environment=box.environment() | wrong).code == 5
+    assemble(couchdiscover, box)
