@@ -1,7 +1,7 @@
 """The story: discover, observe, decide, execute, and look again, until the end state holds."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from couchdiscover.couch import Access, Fleet
@@ -19,7 +19,6 @@ from couchdiscover.model import (
     Do,
     Done,
     Left,
-    NodeView,
     Rejected,
     Scope,
     Step,
@@ -27,6 +26,7 @@ from couchdiscover.model import (
     Topology,
     Wait,
 )
+from couchdiscover.narration import Narrator, conclusion, hidden_pods, told, told_steps
 from couchdiscover.observation import Observer
 from couchdiscover.plan import Policy, decide
 from couchdiscover.report import Record
@@ -35,9 +35,6 @@ from couchdiscover.settings import Settings
 TOPOLOGY_SECONDS = 1.0
 """The StatefulSet and its endpoints are read again this often, at most: the API server is
 everybody's, and an address is published well before CouchDB listens there."""
-
-TOLD = 5
-"""How many pods a message names."""
 
 
 def assemble(
@@ -53,7 +50,7 @@ def assemble(
     ``record`` is filled on the way. ``on_secret`` is told the credentials before anything is sent,
     ``on_look`` is called after every look. Raises the errors of ``errors``.
     """
-    run = _Run(settings, deadline, record, on_secret)
+    run = _Run(settings, deadline, record, on_secret, Narrator(record))
     while True:
         try:
             topology, view = run.look()
@@ -67,12 +64,12 @@ def assemble(
             continue
         on_look(record)
         decision = run.decide(topology, view)
-        record_warnings(record, getattr(decision, "warnings", ()))
+        run.narrator.warn(getattr(decision, "warnings", ()))
         if settings.dry_run:
             return run.foretell(topology, view)
         match decision:
             case Done():
-                return run.conclusion(topology, view)
+                return conclusion(topology, view, changed=bool(record.steps))
             case Left(reason):
                 raise NotSo(reason)
             case Blocked(hazard):
@@ -85,12 +82,6 @@ def assemble(
                 run.wait(reasons)
 
 
-def record_warnings(record: Record, warnings: Iterable[str]) -> None:
-    """Keeps warnings for the report, and says each once."""
-    for warning in record.warn(warnings):
-        LOGGER.warning(warning)
-
-
 @dataclass(slots=True)
 class _Run:
     """The parts of a run, and what it needs to remember between two looks: nothing it relies on."""
@@ -99,6 +90,7 @@ class _Run:
     deadline: Deadline
     record: Record
     on_secret: Callable[[str, str], None]
+    narrator: Narrator
     _discovery: Discovery | None = None
     _observer: Observer | None = None
     _topology: Topology | None = None
@@ -107,10 +99,8 @@ class _Run:
     _attempted: tuple[Step, ...] = ()
     _rested: bool = False
     _settling: tuple[float, ...] = ()
-    _retries: Iterable[float] = field(default_factory=retry_pauses)
-    _problems: dict[Step, str] = field(default_factory=dict)
-    _said: dict[str, str] = field(default_factory=dict)
-    _waiting: dict[str, str] = field(default_factory=dict)
+    _retries: Iterator[float] = field(default_factory=retry_pauses)
+    _repair: bool = True
 
     # --- looking ---
 
@@ -122,9 +112,11 @@ class _Run:
             self._topology = discovery.topology()
             self._read_at = time.monotonic()
         topology = self.record.topology = self._topology
-        record_warnings(self.record, topology.warnings)
+        self.narrator.warn(topology.warnings)
+        if topology.unpublished and topology.own:
+            self.narrator.warn([hidden_pods(topology)])
         view = self.record.view = observer.look(topology, quick=self._just_joined)
-        self._tell(view)
+        self.narrator.seen(view)
         return topology, view
 
     def _discover(self) -> Discovery:
@@ -165,17 +157,17 @@ class _Run:
 
     @property
     def _policy(self) -> Policy:
-        return Policy(self.settings.repair, self.settings.repair_from)
+        return Policy(self.settings.repair and self._repair, self.settings.repair_from)
 
     # --- acting ---
 
     def take(self, steps: tuple[Step, ...], topology: Topology, view: ClusterView) -> None:
         """Takes steps; those that were just taken are first looked at once more, after a pause."""
         if self.deadline.passed:
-            self._give_up({"": f"there was still to do: {self._told_steps(steps)}"})
+            self._give_up({"": f"there was still to do: {told_steps(steps)}"})
         self._just_joined = False
         if steps == self._attempted and not self._rested:
-            self.deadline.sleep(next(iter(self._retries)))
+            self.deadline.sleep(next(self._retries))
             self._rested = True
             return
         self._attempted, self._rested, self._settling = steps, False, SETTLING
@@ -185,15 +177,14 @@ class _Run:
             steps, topology, view, self._observer.fleet, self.settings.databases
         ):
             step = outcome.step
+            self.narrator.failed(step, outcome.problem)
             if outcome.problem is None:
                 self._observer.note(step)
-                self._problems.pop(step, None)
-            elif self._problems.get(step) != outcome.problem:
-                self._problems[step] = outcome.problem
-                LOGGER.warning(f"{step.kind} {step.pod} did not succeed: {outcome.problem}")
+            elif self._scope is Scope.POD and step.kind is StepKind.SYNC_IDENTITY:
+                self._repair = False  # a pod must be able to start
+                self.narrator.warn([f"{step.pod} keeps its own identity: {outcome.problem}"])
             if outcome.taken:
-                self.record.steps.append(step)
-                LOGGER.info(str(step))
+                self.narrator.taken(step)
                 if step.kind is StepKind.FINISH_CLUSTER:
                     self.record.finished_here = True
         self._just_joined = {step.kind for step in steps} == {StepKind.ADD_NODE} and not any(
@@ -212,9 +203,9 @@ class _Run:
             case Left(reason):
                 raise NotSo(reason)
             case Wait(reasons):
-                raise NotSo(f"waiting would be needed for {_told(reasons)}")
+                raise NotSo(f"waiting would be needed for {told(reasons)}")
             case _ if ahead.steps:
-                raise NotSo(f"there is to do: {self._told_steps(ahead.steps)}")
+                raise NotSo(f"there is to do: {told_steps(ahead.steps)}")
             case _:
                 return "there is nothing to do"
 
@@ -229,11 +220,7 @@ class _Run:
             self.deadline.sleep(pause)
             return
         self._just_joined = False
-        self._waiting = {p: r for p, r in self._waiting.items() if p in reasons}
-        for pod, reason in list(reasons.items())[:TOLD]:
-            if self._waiting.get(pod) != reason:
-                LOGGER.info(f"waiting for {pod} {reason}" if pod else f"waiting: {reason}")
-        self._waiting |= reasons
+        self.narrator.waiting(reasons)
         if self.deadline.passed:
             self._give_up(reasons)
         self.deadline.sleep(look_pause())
@@ -243,61 +230,15 @@ class _Run:
         return view is None or len(view.nodes) < len(view.sights)
 
     def _give_up(self, reasons: Mapping[str, str]) -> None:
-        notes = [_told(reasons)]
+        notes = [told(reasons)]
         if self._topology is not None and self._topology.unpublished:
-            notes.append(
-                f"Service {self._topology.service} hides pods that are not ready, so they cannot "
-                "find each other: set publishNotReadyAddresses: true"
-            )
-        notes += [f"{s.kind} {s.pod} failed: {p}" for s, p in list(self._problems.items())[:TOLD]]
+            notes.append(hidden_pods(self._topology))
+        notes += self.narrator.problems()
         waited = f"timed out after {self.deadline.seconds:g} s"
         if self.deadline.seconds == 0:
             waited = "one look, and it is not so"
         raise TimedOut(f"{waited}: {'; '.join(notes)}")
 
-    # --- telling ---
-
-    def conclusion(self, topology: Topology, view: ClusterView) -> str:
-        """What holds now, in a sentence."""
-        if topology.own is not None:
-            own = view.sight(topology.own)
-            members = len(own.cluster_nodes) if isinstance(own, NodeView) else 0
-            verb = "is now" if self.record.steps else "is"
-            return f"{topology.own} {verb} in a cluster of {members}"
-        nodes = len(topology.expected)
-        whole = f"{nodes} nodes are one cluster" if nodes > 1 else "1 node is set up"
-        already = "" if self.record.steps else ", as they were" if nodes > 1 else ", as it was"
-        return f"{whole}, verified on each{already}" if nodes > 1 else f"{whole}{already}"
-
-    def _tell(self, view: ClusterView) -> None:
-        """Each change of a node, once."""
-        for node in view.nodes:
-            version = f"CouchDB {node.version}" if node.version else "CouchDB"
-            connected = len(node.all_nodes & node.cluster_nodes)
-            facts = f"{node.state}, {connected} of {len(node.cluster_nodes)} members connected"
-            if self._said.get(node.pod) != facts:
-                known = node.pod in self._said
-                self._said[node.pod] = facts
-                LOGGER.info(
-                    f"{node.pod}: {facts}"
-                    if known
-                    else f"{node.pod} answers at {node.address} as {node.name}, {version}: {facts}"
-                )
-
     @property
     def _scope(self) -> Scope:
         return self._discover().target.scope
-
-    def _told_steps(self, steps: Iterable[Step]) -> str:
-        return _listed([f"{step.kind} {step.pod}" for step in steps])
-
-
-def _told(reasons: Mapping[str, str]) -> str:
-    waited = [f"{pod} {reason}" for pod, reason in reasons.items() if pod]
-    plain = [reason for pod, reason in reasons.items() if not pod]
-    return "; ".join(plain) or f"waiting for {_listed(waited)}"
-
-
-def _listed(texts: list[str]) -> str:
-    more = f", and {len(texts) - TOLD} more" if len(texts) > TOLD else ""
-    return "; ".join(texts[:TOLD]) + more

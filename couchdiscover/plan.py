@@ -351,7 +351,7 @@ def _identity_warnings(drifted: Drift, policy: Policy) -> tuple[str, ...]:
         keys = sorted({key for step in drifted.steps for key in step.keys})
         warnings.append(
             f"{', '.join(differing)} differ from the cluster in {', '.join(keys)}: sessions made "
-            "on one node fail on another (left as it is: --no-repair)"
+            "on one node fail on another (left as it is)"
         )
     if drifted.undecided and differing:
         givers = sorted({step.to or "" for step in drifted.steps})

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -577,6 +578,35 @@ def test_a_member_pod_starts_while_all_others_are_down(
     )
     assert ended.code == 0, ended.err
     assert any("connected to no other one" in warning for warning in ended.json["warnings"])
+
+
+def test_a_repair_that_fails_in_a_pod_is_a_warning(sandbox: Make, couchdiscover: Command) -> None:
+    box = sandbox(3)
+    assert couchdiscover(environment=box.environment()).code == 0
+    box.node("couchdb-1").restart_as_official_image()
+
+    async def refuse(pod: str, request: Request, proceed: Callable[[], Any]) -> Any:
+        if request.method == "PUT" and "_config" in request.path:
+            return Response(500, {"error": "error", "reason": "read-only"})
+        return await proceed()
+
+    box.intercept = refuse
+    own = couchdiscover("-o", "json", environment=box.environment("couchdb-1"))
+    assert own.code == 0, own.err
+    assert any("couchdb-1 keeps its own identity" in w for w in own.json["warnings"])
+    whole_set = couchdiscover("--timeout", "2s", environment=box.environment())
+    assert whole_set.code == 4, whole_set.err
+    assert "sync_identity couchdb-1 failed" in whole_set.last_line
+
+
+def test_a_service_that_hides_pods_is_told(sandbox: Make, couchdiscover: Command) -> None:
+    box = sandbox(2, publish_not_ready=False)
+    box.stop("couchdb-0")
+    environment = box.environment("couchdb-1")
+    ended = couchdiscover("--timeout", "1s", "-o", "json", environment=environment)
+    assert ended.code == 4, ended.err
+    assert "publishNotReadyAddresses" in ended.json["message"]
+    assert any("publishNotReadyAddresses" in warning for warning in ended.json["warnings"])
 
 
 # --- the process ---
