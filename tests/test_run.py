@@ -1,12 +1,14 @@
 """The real command against the sandbox: every scenario twice, and the second run writes nothing."""
 
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import trustme
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.http import Request, Response
@@ -233,6 +235,25 @@ def test_custom_names_ordinals_and_domain(sandbox: Make, couchdiscover: Command)
     assert ended.code == 0, ended.err
     assert ended.json["expected"] == ["my-couch-db-9", "my-couch-db-10", "my-couch-db-11"]
     whole(box)
+
+
+def test_over_https_each_node_is_known_by_its_own_name(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    authority = trustme.CA()
+    names = [f"couchdb-{n}.couchdb.default.svc.cluster.local" for n in range(3)]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    box = sandbox(3, tls=context)
+    unknown = couchdiscover("--timeout", "1s", environment=box.environment())
+    assert unknown.code == 4
+    assert "TLS certificate is not accepted" in unknown.last_line
+    ca_file = couchdiscover.folder / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    ended = couchdiscover("--ca-file", str(ca_file), environment=box.environment())
+    assert ended.code == 0, ended.err
+    whole(box)
+    assert couchdiscover("--insecure-skip-tls-verify", environment=box.environment()).code == 0
 
 
 # --- looking only ---
