@@ -245,7 +245,7 @@ def test_over_https_each_node_is_known_by_its_own_name(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     box = sandbox(3, tls=context)
-    unknown = couchdiscover("--timeout", "1s", environment=box.environment())
+    unknown = couchdiscover("--timeout", "5s", environment=box.environment())
     assert unknown.code == 4
     assert "TLS certificate is not accepted" in unknown.last_line
     ca_file = couchdiscover.folder / "ca.pem"
