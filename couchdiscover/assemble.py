@@ -55,9 +55,7 @@ def assemble(
         try:
             topology, view = run.look()
         except DeniedForNow as refusal:
-            if deadline.passed:
-                raise refusal.denial from None
-            run.wait({"": str(refusal)})
+            run.wait({"": str(refusal)}, last_word=refusal.denial)
             continue
         except NotYet as missing:
             run.wait({"": str(missing)})
@@ -101,6 +99,7 @@ class _Run:
     _settling: tuple[float, ...] = ()
     _retries: Iterator[float] = field(default_factory=retry_pauses)
     _repair: bool = True
+    _unhurried: tuple[Mapping[str, str], ClusterView | None] | None = None
 
     # --- looking ---
 
@@ -164,7 +163,7 @@ class _Run:
     def take(self, steps: tuple[Step, ...], topology: Topology, view: ClusterView) -> None:
         """Takes steps; those that were just taken are first looked at once more, after a pause."""
         if self.deadline.passed:
-            self._give_up({"": f"there was still to do: {told_steps(steps)}"})
+            raise self._timed_out({"": f"there was still to do: {told_steps(steps)}"})
         self._just_joined = False
         if steps == self._attempted and not self._rested:
             self.deadline.sleep(next(self._retries))
@@ -211,8 +210,11 @@ class _Run:
 
     # --- waiting ---
 
-    def wait(self, reasons: Mapping[str, str]) -> None:
-        """Says what is waited for, where that is new, and pauses. Raises TimedOut at the end."""
+    def wait(self, reasons: Mapping[str, str], *, last_word: Denied | None = None) -> None:
+        """Says what is waited for, where that is new, and pauses.
+
+        At the end of the time raises TimedOut, or ``last_word`` where there is one.
+        """
         self._attempted = ()
         if self._settling and not self._anybody_silent() and not self.deadline.passed:
             pause, *rest = self._settling
@@ -220,16 +222,24 @@ class _Run:
             self.deadline.sleep(pause)
             return
         self._just_joined = False
-        self.narrator.waiting(reasons)
+        if self.deadline.passed and last_word is not None:
+            raise last_word
         if self.deadline.passed:
-            self._give_up(reasons)
+            # The last look was cut short by the deadline, and knows less than the one before.
+            if self._unhurried is not None:
+                reasons, self.record.view = self._unhurried
+            raise self._timed_out(reasons)
+        self._unhurried = (reasons, self.record.view)
+        self.narrator.waiting(reasons)
         self.deadline.sleep(look_pause())
+        if self.deadline.passed:
+            raise last_word or self._timed_out(reasons)
 
     def _anybody_silent(self) -> bool:
         view = self.record.view
         return view is None or len(view.nodes) < len(view.sights)
 
-    def _give_up(self, reasons: Mapping[str, str]) -> None:
+    def _timed_out(self, reasons: Mapping[str, str]) -> TimedOut:
         notes = [told(reasons)]
         if self._topology is not None and self._topology.unpublished:
             notes.append(hidden_pods(self._topology))
@@ -237,7 +247,7 @@ class _Run:
         waited = f"timed out after {self.deadline.seconds:g} s"
         if self.deadline.seconds == 0:
             waited = "one look, and it is not so"
-        raise TimedOut(f"{waited}: {'; '.join(notes)}")
+        return TimedOut(f"{waited}: {'; '.join(notes)}")
 
     @property
     def _scope(self) -> Scope:
