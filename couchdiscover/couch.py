@@ -15,9 +15,17 @@ from requests.auth import HTTPBasicAuth
 
 from couchdiscover import __version__
 from couchdiscover.deadline import Deadline
+from couchdiscover.errors import Denied
 from couchdiscover.logs import LOGGER
-from couchdiscover.model import DEFAULT_DATABASES, Address, Credentials, Pod, SetupState
-from couchdiscover.transport import BoundedAdapter, explain, refused
+from couchdiscover.model import (
+    DEFAULT_DATABASES,
+    Address,
+    Credentials,
+    Pod,
+    SetupState,
+    ShardMap,
+)
+from couchdiscover.transport import BoundedAdapter, Door, Gateway, explain, refused
 
 SAMPLE = 25
 """Documents looked at to tell whether a system database holds more than its design documents."""
@@ -46,30 +54,42 @@ class ErrorAnswer(CouchFailure):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How CouchDB is reached: ``verify`` is a CA file, or whether to verify at all; seconds."""
+    """How CouchDB is reached: ``verify`` is a CA file, or whether to verify at all; seconds.
+
+    ``door`` leads to the pods through the Kubernetes API server; None where they are near.
+    """
 
     credentials: Credentials
     scheme: str = "http"
     verify: bool | str = True
     request_timeout: float = 5.0
+    door: Door | None = None
 
 
 class CouchNode:
-    """One node, over one keep-alive connection. Not for two threads at once."""
+    """One node, over one keep-alive connection. Not for two threads at once.
 
-    def __init__(self, address: Address, host_name: str, access: Access, deadline: Deadline):
+    With a gateway it is asked through that, with a session of CouchDB's: whatever stands in between
+    keeps the Authorization header for itself. A node without a chttpd_auth secret would be changed
+    by the session, so that this is for nodes only that have one.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        host_name: str,
+        access: Access,
+        deadline: Deadline,
+        gateway: Gateway | None = None,
+    ):
         self.address = address
         self.version: str | None = None
         self._access = access
         self._deadline = deadline
-        self._base = f"{access.scheme}://{address}"
-        session = requests.Session()
-        session.trust_env = False  # neither proxies nor netrc of the environment
-        session.verify = access.verify
-        tls_name = host_name if access.scheme == "https" else None
-        session.mount(f"{access.scheme}://", BoundedAdapter(tls_name=tls_name or None))
-        user, password = access.credentials.user, access.credentials.password
-        session.auth = HTTPBasicAuth(user.encode(), password.encode())  # str is sent as latin-1
+        self._gateway = gateway
+        self._logged_in = False
+        self._base = gateway.url if gateway else f"{access.scheme}://{address}"
+        session = gateway.session if gateway else _direct_session(access, host_name)
         session.headers.update(
             {
                 "Accept": "application/json",  # with text/html a 401 becomes a redirect
@@ -77,7 +97,7 @@ class CouchNode:
                 "User-Agent": f"couchdiscover/{__version__}",
             }
         )
-        if host_name:
+        if host_name and gateway is None:
             session.headers["Host"] = f"{host_name}:{address.port}"
         self._session = session
 
@@ -144,6 +164,20 @@ class CouchNode:
         seconds: int = _member(self._get(path), "uptime", int, path)
         return float(min(seconds, 10**12))  # a number from outside may be too large for a float
 
+    def shard_maps(self, limit: int, after: str | None = None) -> list[ShardMap]:
+        """A page of the shard maps that this node knows of, by database, from behind ``after``."""
+        path = "/_node/_local/_dbs/_all_docs"
+        query = {"include_docs": "true", "conflicts": "true", "limit": limit}
+        if after is not None:
+            query |= {"startkey": jsonlib.dumps(after), "skip": 1}
+        rows = _member(self._get(f"{path}?{urlencode(query)}"), "rows", list, path)
+        return [_shard_map(row, path) for row in rows]
+
+    def document(self, database: str, name: str) -> Mapping[str, Any]:
+        """A document."""
+        path = f"/{quote(database, safe='')}/{quote(name, safe='')}"
+        return _object(self._get(path), path)
+
     # --- writing: the status of the answer, where it is no error ---
 
     def enable_cluster(self, node_count: int, bind_address: str) -> int:
@@ -172,6 +206,15 @@ class CouchNode:
         """Makes a database."""
         return self._send("PUT", f"/{quote(name, safe='')}")
 
+    def delete_database(self, name: str) -> int:
+        """Removes a database with all that it holds."""
+        return self._send("DELETE", f"/{quote(name, safe='')}")
+
+    def store(self, database: str, name: str, document: Mapping[str, Any]) -> int:
+        """Stores a new document; 202 where fewer than a majority of its copies took it."""
+        path = f"/{quote(database, safe='')}/{quote(name, safe='')}"
+        return self._send("PUT", path, dict(document))
+
     def log_in(self) -> int:
         """Opens a session, upon which CouchDB makes itself a chttpd_auth secret if it has none."""
         user, password = self._access.credentials.user, self._access.credentials.password
@@ -196,6 +239,22 @@ class CouchNode:
     def _exchange(
         self, method: str, path: str, body: Any, *, patient: bool = False
     ) -> tuple[int, Any]:
+        if self._gateway is None or path == "/_session":
+            return self._request(method, path, body, patient=patient)
+        known, self._logged_in = self._logged_in, True
+        if not known:
+            self.log_in()
+        try:
+            return self._request(method, path, body, patient=patient)
+        except ErrorAnswer as failure:
+            if failure.status != 401 or not known:
+                raise
+        self.log_in()  # a node that was restarted does not know the session any more
+        return self._request(method, path, body, patient=patient)
+
+    def _request(
+        self, method: str, path: str, body: Any, *, patient: bool = False
+    ) -> tuple[int, Any]:
         # finish_cluster answers after 5.0 s where a member is not connected: that answer is wanted.
         seconds = max(self._access.request_timeout, 10.0) if patient else None
         timeout = self._deadline.cap(seconds or self._access.request_timeout)
@@ -218,6 +277,8 @@ class CouchNode:
             answer = jsonlib.loads(response.content)  # requests would guess at the encoding
         except (ValueError, RecursionError):
             answer = None
+        if self._gateway is not None and isinstance(answer, dict) and answer.get("kind") == "Status":
+            raise _stopped(method, self._gateway, response.status_code, answer)
         if not 200 <= response.status_code < 300:
             raise _as_error(what, response.status_code, answer)
         if answer is None:
@@ -228,6 +289,49 @@ class CouchNode:
     def _note_version(self, server: str) -> None:
         if server.startswith("CouchDB/"):
             self.version = _plain(server.removeprefix("CouchDB/").split(" ")[0], 32) or None
+
+
+def _direct_session(access: Access, host_name: str) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # neither proxies nor netrc of the environment
+    session.verify = access.verify
+    tls_name = host_name if access.scheme == "https" else None
+    session.mount(f"{access.scheme}://", BoundedAdapter(tls_name=tls_name or None))
+    user, password = access.credentials.user, access.credentials.password
+    session.auth = HTTPBasicAuth(user.encode(), password.encode())  # str is sent as latin-1
+    return session
+
+
+def _stopped(
+    method: str, gateway: Gateway, status: int, answer: Mapping[str, Any]
+) -> CouchFailure | Denied:
+    """The Kubernetes API server's own answer in CouchDB's place."""
+    where = gateway.url.partition("/api/v1/")[2]
+    verb = {"GET": "get", "POST": "create", "PUT": "update", "DELETE": "delete"}.get(method, method)
+    if status in (401, 403):
+        return Denied(
+            f"the Kubernetes API does not allow to {verb} {where} ({status}); grant `get` and "
+            '`create` on pods/proxy (README, "From outside the cluster"), or check from a Job'
+        )
+    if status == 404:
+        return NoAnswer("its pod does not exist", nobody=True)
+    message = _plain(answer.get("message", ""), 200)
+    return NoAnswer(f"the API server answered {status} in its place: {message}", nobody=True)
+
+
+def _shard_map(row: Any, path: str) -> ShardMap:
+    database = _member(row, "id", str, path)
+    document = row.get("doc")
+    ranges = document.get("by_range") if isinstance(document, dict) else None
+    return ShardMap(
+        _plain(database, 256),
+        {
+            str(name): tuple(_plain(holder, 256) for holder in holders)
+            for name, holders in (ranges.items() if isinstance(ranges, dict) else ())
+            if isinstance(holders, list)
+        },
+        conflicting=isinstance(document, dict) and bool(document.get("_conflicts")),
+    )
 
 
 def _as_error(what: str, status: int, answer: Any) -> CouchFailure:
@@ -286,7 +390,11 @@ class Fleet:
         """The connection to a pod at one of its addresses."""
         key = (pod.name, address)
         if key not in self._nodes:
-            self._nodes[key] = CouchNode(address, pod.host_name, self.access, self._deadline)
+            door = self.access.door
+            gateway = door(pod.name, address.port) if door else None
+            self._nodes[key] = CouchNode(
+                address, pod.host_name, self.access, self._deadline, gateway
+            )
         return self._nodes[key]
 
     def forget(self, pod: str) -> None:

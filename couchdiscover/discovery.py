@@ -10,7 +10,7 @@ from typing import Any
 
 from couchdiscover.environment import ContainerEnvironment, Value, decode_data
 from couchdiscover.errors import UsageProblem
-from couchdiscover.kube import Forbidden, Kube, Missing
+from couchdiscover.kube import DeniedForNow, Forbidden, Kube, Missing
 from couchdiscover.logs import LOGGER
 from couchdiscover.model import Address, Credentials, Pod, Scope, Topology
 from couchdiscover.names import (
@@ -28,6 +28,7 @@ CREDENTIAL_PAIRS = (
     ("COUCHDB_USER", "COUCHDB_PASSWORD"),  # the official image's
 )
 COOKIE_VARIABLES = ("ERLANG_COOKIE", "COUCHDB_ERLANG_COOKIE")
+SECRET_VARIABLE = "COUCHDB_SECRET"  # noqa: S105 - the name of a variable
 SIZE_VARIABLE = "COUCHDB_CLUSTER_SIZE"
 
 DEFAULT_PORTS = {"http": 5984, "https": 6984}
@@ -212,7 +213,7 @@ class Discovery:
             return None
         try:
             return environment.get(SIZE_VARIABLE)
-        except Forbidden as error:
+        except (Forbidden, DeniedForNow) as error:  # not waited for: the Role holds, by now
             self._size_hidden = True
             self._warn(f"{SIZE_VARIABLE} is not looked for, and spec.replicas counts: {error}")
             return None
@@ -306,6 +307,14 @@ class Discovery:
             f"container {container.get('name')} of StatefulSet {self.target.statefulset}"
             + (f" ({'; '.join(tried)})" if tried else "")
         )
+
+    def sets_secret(self) -> bool:
+        """Whether the container's environment gives every node a chttpd_auth secret."""
+        try:
+            value = self._environment(self._container(self._spec())).get(SECRET_VARIABLE)
+        except Forbidden:
+            return False
+        return value is not None and bool(value.text)
 
     def _checked(self, user: str, password: str, source: str) -> Credentials:
         for what, value in (("user name", user), ("password", password)):

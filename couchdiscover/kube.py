@@ -19,7 +19,7 @@ from pykube.objects import NamespacedAPIObject
 from couchdiscover.deadline import Deadline
 from couchdiscover.errors import CouchdiscoverError, Denied, NotYet, UsageProblem
 from couchdiscover.logs import LOGGER
-from couchdiscover.transport import BoundedAdapter, explain
+from couchdiscover.transport import BoundedAdapter, Gateway, explain
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -120,6 +120,21 @@ class Kube:
 
         what = f"endpointslices of Service {service} in {namespace}"
         return self._ask("list", what, "list on endpointslices", read, patient=False)
+
+    def pod_gateway(self, namespace: str, pod: str, port: int, scheme: str) -> Gateway:
+        """The way to a pod's port through the API server's proxy (right: ``pods/proxy``).
+
+        Each has a session, and so cookies and a connection, of its own.
+        """
+        session = requests.Session()
+        session.trust_env = False
+        session.max_redirects = 0
+        adapter = _Adapter(self._client.config)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        where = f"{'https:' if scheme == 'https' else ''}{pod}:{port}"
+        server = str(self._client.url).rstrip("/")
+        return Gateway(f"{server}/api/v1/namespaces/{namespace}/pods/{where}/proxy", session)
 
     def _get(
         self, kind: Any, resource: str, namespace: str, name: str, *, patient: bool = True

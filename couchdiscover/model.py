@@ -210,6 +210,32 @@ class ClusterView:
         return iter(self.sights)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeDetails:
+    """Of a node's configuration, what ``check`` judges.
+
+    ``maintenance`` is what maintenance_mode is set to, None where it is off. ``copies`` is
+    [cluster] n, the number of copies that new databases get.
+    """
+
+    pod: str
+    maintenance: str | None = None
+    copies: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMap:
+    """Where the copies of a database are: for each range, the Erlang names of those that hold one.
+
+    ``conflicting`` where its document has other revisions that lost: the copies those name are not
+    used.
+    """
+
+    database: str
+    by_range: Mapping[str, tuple[str, ...]]
+    conflicting: bool = False
+
+
 # --- what is to be done -----------------------------------------------------------------------
 
 

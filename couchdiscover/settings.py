@@ -45,6 +45,9 @@ class Settings:
     kubeconfig: str | None = None
     context: str | None = None
     dry_run: bool = False
+    wait: bool = False
+    write: bool = False
+    via: str = "direct"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -105,6 +108,9 @@ def build_settings(raw: Mapping[str, Any], environment: Mapping[str, str]) -> Se
         kubeconfig=raw.get("kubeconfig") or None,
         context=raw.get("context") or None,
         dry_run=bool(raw.get("dry_run")),
+        wait=bool(raw.get("wait")),
+        write=bool(raw.get("write")),
+        via=reader.parse("via", "--via", _via, "direct"),
         environment=dict(environment),
     )
     if reader.problems:
@@ -162,6 +168,12 @@ def _scope(text: str) -> Scope | None:
         return Scope(text)
     except ValueError:
         raise ValueError(f"{text!r} is none of auto, pod, set") from None
+
+
+def _via(text: str) -> str:
+    if text not in ("direct", "api-proxy"):
+        raise ValueError(f"{text!r} is none of direct, api-proxy")
+    return text
 
 
 def _scheme(text: str) -> str:

@@ -10,7 +10,8 @@ import io
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -29,6 +30,21 @@ CHUNK = 64 * 1024
 
 # Whoever skips the verification has said so; the warning would stand in the midst of the log.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The way to one server through another: what stands before each path, and who goes there.
+
+    ``session`` authenticates to the server on the way, which keeps the Authorization header.
+    """
+
+    url: str
+    session: requests.Session
+
+
+Door = Callable[[str, int], Gateway]
+"""The gateway to a pod's port."""
 
 
 class AnswerTooLarge(requests.RequestException):

@@ -59,6 +59,7 @@ def test_the_job(sandbox: Make, couchdiscover: Command, folder: str, slices: boo
     statefulset = dict(find("job", "StatefulSet"))
     if folder == "helm":
         statefulset["metadata"] = {"name": "couchdb-couchdb"}
+        statefulset["spec"] = {**statefulset["spec"], "serviceName": "couchdb-couchdb"}
     box = deploy(sandbox, folder, statefulset, slices=slices)
     for _ in range(2):
         ended = couchdiscover(*ours["args"], environment=environment(box))
