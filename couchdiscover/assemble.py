@@ -1,17 +1,11 @@
 """The story: discover, observe, decide, execute, and look again, until the end state holds."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from couchdiscover.couch import Access, Fleet
 from couchdiscover.deadline import SETTLING, Deadline, look_pause, retry_pauses
-from couchdiscover.discovery import Discovery, find_target
 from couchdiscover.errors import Denied, NotSo, NotYet, TimedOut, Unsafe
-from couchdiscover.execution import execute
-from couchdiscover.forecast import forecast
-from couchdiscover.kube import DeniedForNow, Kube
-from couchdiscover.logs import LOGGER
+from couchdiscover.kube import DeniedForNow
 from couchdiscover.model import (
     Blocked,
     ClusterView,
@@ -27,14 +21,10 @@ from couchdiscover.model import (
     Wait,
 )
 from couchdiscover.narration import Narrator, conclusion, hidden_pods, told, told_steps
-from couchdiscover.observation import Observer
+from couchdiscover.outlook import Outlook
 from couchdiscover.plan import Policy, decide
 from couchdiscover.report import Record
 from couchdiscover.settings import Settings
-
-TOPOLOGY_SECONDS = 1.0
-"""The StatefulSet and its endpoints are read again this often, at most: the API server is
-everybody's, and an address is published well before CouchDB listens there."""
 
 
 def assemble(
@@ -50,7 +40,9 @@ def assemble(
     ``record`` is filled on the way. ``on_secret`` is told the credentials before anything is sent,
     ``on_look`` is called after every look. Raises the errors of ``errors``.
     """
-    run = _Run(settings, deadline, record, on_secret, Narrator(record))
+    narrator = Narrator(record)
+    outlook = Outlook(settings, deadline, record, narrator, on_secret)
+    run = _Run(settings, deadline, record, narrator, outlook)
     while True:
         try:
             topology, view = run.look()
@@ -87,12 +79,8 @@ class _Run:
     settings: Settings
     deadline: Deadline
     record: Record
-    on_secret: Callable[[str, str], None]
     narrator: Narrator
-    _discovery: Discovery | None = None
-    _observer: Observer | None = None
-    _topology: Topology | None = None
-    _read_at: float = 0.0
+    outlook: Outlook
     _just_joined: bool = False
     _attempted: tuple[Step, ...] = ()
     _rested: bool = False
@@ -101,58 +89,13 @@ class _Run:
     _repair: bool = True
     _unhurried: tuple[Mapping[str, str], ClusterView | None] | None = None
 
-    # --- looking ---
-
     def look(self) -> tuple[Topology, ClusterView]:
         """Reads the StatefulSet, now and then, and asks every node. Raises NotYet."""
-        discovery = self._discover()
-        observer = self._observe(discovery)
-        if self._topology is None or time.monotonic() - self._read_at >= TOPOLOGY_SECONDS:
-            self._topology = discovery.topology()
-            self._read_at = time.monotonic()
-        topology = self.record.topology = self._topology
-        self.narrator.warn(topology.warnings)
-        if topology.unpublished and topology.own:
-            self.narrator.warn([hidden_pods(topology)])
-        view = self.record.view = observer.look(topology, quick=self._just_joined)
-        self.narrator.seen(view)
-        return topology, view
-
-    def _discover(self) -> Discovery:
-        if self._discovery is None:
-            settings = self.settings
-            kube = Kube(
-                self.deadline,
-                kubeconfig=settings.kubeconfig,
-                context=settings.context,
-                request_timeout=settings.request_timeout,
-            )
-            target = find_target(settings, kube)
-            self.record.namespace, self.record.statefulset = target.namespace, target.statefulset
-            self._discovery = Discovery(kube, settings, target)
-            LOGGER.info(
-                f"StatefulSet {target.statefulset} in {target.namespace}, scope {target.scope}"
-                + (f" ({target.own.pod})" if target.own else "")
-            )
-        return self._discovery
-
-    def _observe(self, discovery: Discovery) -> Observer:
-        if self._observer is None:
-            settings = self.settings
-            credentials = discovery.credentials()
-            self.on_secret(credentials.user, credentials.password)
-            access = Access(credentials, settings.scheme, settings.verify, settings.request_timeout)
-            self._observer = Observer(
-                Fleet(access, self.deadline),
-                self.deadline,
-                discovery.target.scope,
-                settings.databases,
-            )
-        return self._observer
+        return self.outlook.look(quick=self._just_joined)
 
     def decide(self, topology: Topology, view: ClusterView) -> Decision:
         """What to do now."""
-        return decide(topology, view, self._scope, self._policy)
+        return decide(topology, view, self.outlook.scope, self._policy)
 
     @property
     def _policy(self) -> Policy:
@@ -170,16 +113,15 @@ class _Run:
             self._rested = True
             return
         self._attempted, self._rested, self._settling = steps, False, SETTLING
-        if self._observer is None:
-            return
-        for outcome in execute(
-            steps, topology, view, self._observer.fleet, self.settings.databases
-        ):
+        observer = self.outlook.observer
+        from couchdiscover.execution import execute  # where all is done already, there is none
+
+        for outcome in execute(steps, topology, view, observer.fleet, self.settings.databases):
             step = outcome.step
             self.narrator.failed(step, outcome.problem)
             if outcome.problem is None:
-                self._observer.note(step)
-            elif self._scope is Scope.POD and step.kind is StepKind.SYNC_IDENTITY:
+                observer.note(step)
+            elif self.outlook.scope is Scope.POD and step.kind is StepKind.SYNC_IDENTITY:
                 self._repair = False  # a pod must be able to start
                 self.narrator.warn([f"{step.pod} keeps its own identity: {outcome.problem}"])
             if outcome.taken:
@@ -192,6 +134,8 @@ class _Run:
 
     def foretell(self, topology: Topology, view: ClusterView) -> str:
         """For ``--dry-run``: all steps that would follow. Raises NotSo where there are any."""
+        from couchdiscover.forecast import forecast
+
         ahead = forecast(view, lambda then: self.decide(topology, then))
         self.record.steps, self.record.planned = list(ahead.steps), True
         match ahead.end:
@@ -241,14 +185,11 @@ class _Run:
 
     def _timed_out(self, reasons: Mapping[str, str]) -> TimedOut:
         notes = [told(reasons)]
-        if self._topology is not None and self._topology.unpublished:
-            notes.append(hidden_pods(self._topology))
+        topology = self.record.topology
+        if topology is not None and topology.unpublished:
+            notes.append(hidden_pods(topology))
         notes += self.narrator.problems()
         waited = f"timed out after {self.deadline.seconds:g} s"
         if self.deadline.seconds == 0:
             waited = "one look, and it is not so"
         return TimedOut(f"{waited}: {'; '.join(notes)}")
-
-    @property
-    def _scope(self) -> Scope:
-        return self._discover().target.scope

@@ -3,6 +3,7 @@
 Commands import what they need inside the function, so that ``--help`` stays fast.
 """
 
+import gc
 import io
 import os
 import signal
@@ -235,6 +236,24 @@ Context = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the steps and change nothing")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait until the cluster is good, or the timeout")
+]
+Write = Annotated[
+    bool,
+    typer.Option(
+        "--write", help="Store a document through one node, read it through every other, remove it"
+    ),
+]
+Via = Annotated[
+    str | None,
+    _option(
+        "How nodes are reached; api-proxy works outside the cluster [default: direct]",
+        "--via",
+        env="COUCHDISCOVER_VIA",
+        metavar="direct|api-proxy",
+    ),
+]
 OutputFormat = Annotated[
     str | None,
     _option(
@@ -321,6 +340,7 @@ def plan(
     ensure_db: EnsureDb = None,
     repair: Repair = True,
     repair_from: RepairFrom = None,
+    via: Via = None,
     scheme: Scheme = None,
     port: Port = None,
     ca_file: CaFile = None,
@@ -338,6 +358,38 @@ def plan(
     Exits with 3 where there are any, with 0 where there are none.
     """
     _conduct("plan", dict(locals()) | {"dry_run": True})
+
+
+@app.command(epilog=EPILOG)
+def check(
+    statefulset: StatefulSetName = None,
+    namespace: Namespace = None,
+    container: Container = None,
+    size: Size = None,
+    wait: Wait = False,
+    write: Write = False,
+    timeout: Timeout = None,
+    request_timeout: RequestTimeout = None,
+    ensure_db: EnsureDb = None,
+    via: Via = None,
+    scheme: Scheme = None,
+    port: Port = None,
+    ca_file: CaFile = None,
+    insecure_skip_tls_verify: InsecureSkipTlsVerify = False,
+    cluster_domain: ClusterDomain = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: OutputFormat = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    termination_log: TerminationLog = None,
+) -> None:
+    """Tell whether the cluster is whole, node by node, and what is wrong with it.
+
+    Looks once, at the whole set, and changes nothing: 0 where it is whole, 3 where it is not. With
+    --wait it waits for a good one, and what only a person can mend is a warning.
+    """
+    _conduct("check", dict(locals()) | {"scope": "set"})
 
 
 @app.command()
@@ -390,12 +442,18 @@ def _conduct(command: str, values: dict[str, Any]) -> None:
             as_json = _choice(values, "output", OUTPUTS, "text") == "json"
             output = _start_log(values, redactor)
             settings = build_settings(values, os.environ)
-            from couchdiscover.assemble import assemble
-
-            started = Deadline(0 if settings.dry_run else settings.timeout)  # a plan looks once
+            judges = command == "check"
+            if judges:
+                from couchdiscover.assess import assess as work
+            else:
+                from couchdiscover.assemble import assemble as work
+            gc.freeze()  # see __main__; from here on there may be much to wait for, and garbage
+            gc.enable()
+            once = settings.dry_run or (judges and not settings.wait)
+            started = Deadline(0 if once else settings.timeout)
             live = values.get("log_format") != "json" and not as_json
             with Progress(output, started, enabled=live) as progress:
-                message = assemble(
+                message = work(
                     settings,
                     started,
                     record,
@@ -421,8 +479,9 @@ def _conclude(end: "Report", as_json: bool, redactor: "Redactor", path: str | No
         set_up("text", "INFO", redactor)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may not fit into its encoding
+    text = end.as_json() if as_json else end.as_text(colour=_wants_colour())
     with suppress(OSError):  # whoever read our output may be gone
-        print(redactor.clean(end.as_json() if as_json else end.as_text()), flush=True)  # noqa: T201
+        print(redactor.clean(text), flush=True)  # noqa: T201
     target = Path(path) if path else DEFAULT_TERMINATION_LOG
     if path or (target.exists() and os.access(target, os.W_OK)):
         try:
@@ -431,6 +490,16 @@ def _conclude(end: "Report", as_json: bool, redactor: "Redactor", path: str | No
             LOGGER.warning(f"the termination message cannot be written: {error.strerror}")
     say = LOGGER.info if end.exit_code == 0 else LOGGER.error
     say(end.message)
+
+
+def _wants_colour() -> bool:
+    """Whether stdout is a terminal that shows colours, and nobody minds (https://no-color.org)."""
+    environment = os.environ
+    return (
+        sys.stdout.isatty()
+        and not environment.get("NO_COLOR")
+        and environment.get("TERM") != "dumb"
+    )
 
 
 def _start_log(values: dict[str, Any], redactor: "Redactor") -> "Output":

@@ -7,6 +7,7 @@ import json as jsonlib
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -241,16 +242,21 @@ class CouchNode:
     ) -> tuple[int, Any]:
         if self._gateway is None or path == "/_session":
             return self._request(method, path, body, patient=patient)
-        known, self._logged_in = self._logged_in, True
-        if not known:
-            self.log_in()
+        fresh = not self._logged_in
+        if fresh:
+            self._open_session()
         try:
             return self._request(method, path, body, patient=patient)
         except ErrorAnswer as failure:
-            if failure.status != 401 or not known:
+            if failure.status != 401 or fresh:
                 raise
-        self.log_in()  # a node that was restarted does not know the session any more
+        self._open_session()  # a node that was restarted does not know the former one any more
         return self._request(method, path, body, patient=patient)
+
+    def _open_session(self) -> None:
+        self._logged_in = False
+        self.log_in()
+        self._logged_in = True
 
     def _request(
         self, method: str, path: str, body: Any, *, patient: bool = False
@@ -277,7 +283,11 @@ class CouchNode:
             answer = jsonlib.loads(response.content)  # requests would guess at the encoding
         except (ValueError, RecursionError):
             answer = None
-        if self._gateway is not None and isinstance(answer, dict) and answer.get("kind") == "Status":
+        if (
+            self._gateway is not None
+            and isinstance(answer, dict)
+            and answer.get("kind") == "Status"
+        ):
             raise _stopped(method, self._gateway, response.status_code, answer)
         if not 200 <= response.status_code < 300:
             raise _as_error(what, response.status_code, answer)
@@ -366,11 +376,19 @@ def _names(answer: Any, key: str, path: str) -> frozenset[str]:
 
 def _strings(values: Any, path: str) -> frozenset[str]:
     # Line breaks and the like are in no name, and would forge lines of the log.
-    if not isinstance(values, list) or not all(
-        isinstance(value, str) and value.isprintable() for value in values
-    ):
+    try:
+        printable = isinstance(values, list) and "".join(values).isprintable()
+    except TypeError:
+        printable = False
+    if not printable:
         raise NoAnswer(f"GET {path} gave no list of names: not CouchDB")
-    return frozenset(values)
+    return _shared(frozenset(values))
+
+
+@lru_cache(maxsize=16)
+def _shared(names: frozenset[str]) -> frozenset[str]:
+    """One copy of what all nodes say alike: a thousand lists of a thousand members fill memory."""
+    return names
 
 
 class Fleet:

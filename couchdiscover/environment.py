@@ -8,7 +8,6 @@ earlier, and ``$$(NAME)`` is not.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,7 +147,7 @@ def decode_data(kind: str, name: str, obj: Mapping[str, Any]) -> dict[str, str]:
     for key, value in data.items():
         try:
             decoded[str(key)] = base64.b64decode(str(value), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, no ASCII even, or no UTF-8
             continue  # some other, binary key; one that is needed is then told as missing
     return decoded
 

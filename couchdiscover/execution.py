@@ -49,7 +49,8 @@ def execute(
             fleet.forget(queue[0].pod)
             result = [Outcome(queue[0], False, "it did not end in time")]  # noqa: PLW2901
         outcomes += result
-    return outcomes
+    order = {step: at for at, step in enumerate(steps)}
+    return sorted(outcomes, key=lambda outcome: order[outcome.step])  # as a plan tells them
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,13 @@ class Cluster:
 
     def _listed(self) -> frozenset[str]:
         """Names that some other node lists."""
-        return frozenset().union(*(node.cluster_nodes - {node.name} for node in self.nodes))
+        # By what is listed, and not node by node: in a whole cluster that is the same everywhere.
+        listing: dict[frozenset[str], set[str]] = {}
+        for node in self.nodes:
+            listing.setdefault(node.cluster_nodes, set()).add(node.name)
+        return frozenset().union(
+            *(names - by if len(by) == 1 else names for names, by in listing.items())
+        )
 
     def _wiped(self, node: NodeView) -> bool:
         return (
@@ -59,23 +65,20 @@ class Cluster:
 
 def groups(view: ClusterView) -> tuple[Cluster, ...]:
     """All nodes that answer, by the links between them; each fresh node is a group of its own."""
-    found: list[tuple[frozenset[str], list[NodeView]]] = []
+    linked: dict[str, frozenset[str]] = {}
+    for names in {_linked(node) for node in view.nodes}:  # few, where the nodes agree
+        merged = names.union(*{linked[name] for name in names & linked.keys()})
+        linked |= dict.fromkeys(merged, merged)
+    found: dict[frozenset[str], list[NodeView]] = {}
     for node in view.nodes:
-        names = node.cluster_nodes | {node.name}
-        members = [node]
-        rest = []
-        for other_names, other_members in found:
-            if other_names.isdisjoint(names):
-                rest.append((other_names, other_members))
-            else:
-                names = other_names | names
-                members = other_members + members
-        found = [*rest, (names, members)]
-    order = {node.name: at for at, node in enumerate(view.nodes)}
-    return tuple(
-        Cluster(names, tuple(sorted(members, key=lambda node: order[node.name])))
-        for names, members in found
-    )
+        found.setdefault(linked[node.name], []).append(node)
+    return tuple(Cluster(names, tuple(nodes)) for names, nodes in found.items())
+
+
+def _linked(node: NodeView) -> frozenset[str]:
+    """Itself and what it lists."""
+    listed = node.cluster_nodes
+    return listed if node.name in listed else listed | {node.name}
 
 
 def clusters(view: ClusterView) -> tuple[Cluster, ...]:

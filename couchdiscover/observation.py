@@ -61,6 +61,8 @@ class Observer:
     deadline: Deadline
     scope: Scope
     databases: tuple[str, ...] = DEFAULT_DATABASES
+    foresees: bool = False
+    only_looks: bool = False
     _watches: dict[str, _Watch] = field(default_factory=dict)
     _last: ClusterView | None = None
     _veterans: frozenset[str] = frozenset()
@@ -72,7 +74,8 @@ class Observer:
         """Remembers what this run did itself: newcomers have no vote on the cluster's identity."""
         if step.kind is StepKind.FINISH_CLUSTER:
             self._finished_here = True
-        if step.kind is StepKind.ADD_NODE and (known := self._known().get(step.pod)):
+        known = self._last.sight(step.pod) if self._last else None
+        if step.kind is StepKind.ADD_NODE and isinstance(known, NodeView):
             self._joined[step.pod] = known.name
             if self._veterans and known.name not in self._veterans:
                 self._newcomers.add(step.pod)
@@ -174,12 +177,14 @@ class Observer:
         )
         if view.alone:
             view = replace(view, holdings=_holdings(node))
-        elif self._compares(view):
+        if self._compares(view):
             view = replace(view, identity=_identity(node, self.fleet.access.credentials))
         return view
 
     def _compares(self, view: NodeView) -> bool:
         """Whether its identity matters: where this run has finished the cluster, all are equal."""
+        if self.foresees or view.alone:
+            return self.foresees  # what a plan tells depends on it, before the node has joined
         return view.finished and (bool(self._veterans) or not self._finished_here)
 
     def _login_failed(
@@ -255,7 +260,7 @@ class Observer:
         """
         credentials = self.fleet.access.credentials
         compared = [node for node in view.nodes if node.identity and node.name in view.veterans]
-        if any(node.identity and node.identity.uuid for node in compared):
+        if self.only_looks or any(node.identity and node.identity.uuid for node in compared):
             return {}
 
         def welcome(client: CouchNode, node: NodeView) -> NodeView:
@@ -289,8 +294,8 @@ class Observer:
         answering = {node.name: node for node in view.nodes}
         apart = {
             name
-            for node in view.nodes
-            for name in (node.cluster_nodes - node.all_nodes) & answering.keys()
+            for members, connected in {(n.cluster_nodes, n.all_nodes) for n in view.nodes}
+            for name in (members - connected) & answering.keys()
         }
         for name, node in answering.items():
             watch = self._watches.setdefault(node.pod, _Watch())
@@ -311,6 +316,8 @@ class Observer:
 
     def _look_into(self, apart: list[NodeView]) -> None:
         """Finds the cause for those that have been unconnected for a while, once."""
+        if self.fleet.access.door is not None:
+            return  # behind the API server's proxy neither names nor ports can be tried
         now = time.monotonic()
         unexplained = []
         for node in apart:

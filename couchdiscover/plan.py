@@ -4,8 +4,9 @@
 anywhere is continued by the next one's first look.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from couchdiscover.identity import Drift, drift
 from couchdiscover.members import Cluster, Matching, clusters, groups, match, silent
@@ -320,13 +321,25 @@ def _partings(topology: Topology, view: ClusterView, matching: Matching) -> dict
     beyond = matching.names.keys() - {pod.name for pod in topology.expected}
     tolerated = frozenset(matching.names[pod] for pod in beyond) | strangers
     waits: dict[str, str] = {}
+
+    @cache  # most nodes see the same
+    def differences(
+        members: frozenset[str], connected: frozenset[str]
+    ) -> tuple[list[str], list[str], list[str]]:
+        return (
+            sorted(expected - members)[:1],
+            sorted((expected & members) - connected),
+            sorted(connected - members - expected - tolerated)[:1],
+        )
+
     for node in view.nodes:
-        for name in sorted(expected - node.cluster_nodes):
+        unlisted, apart, foreign = differences(node.cluster_nodes, node.all_nodes)
+        for name in unlisted:
             waits.setdefault(node.pod, f"to list {pods.get(name, name)} as a member")
-        for name in sorted((expected & node.cluster_nodes) - node.all_nodes):
+        for name in apart:
             pod = pods.get(name, name)
             waits.setdefault(pod, f"to be connected to {node.pod}{_cause(view, pod)}")
-        for name in sorted(node.all_nodes - node.cluster_nodes - expected - tolerated):
+        for name in foreign:
             waits.setdefault(node.pod, f"to lose its connection to {name}, which is no member")
     return waits
 
@@ -417,9 +430,8 @@ def _merge_hazard(node: NodeView, coordinator: NodeView) -> str | None:
     at_risk = (mine.databases - blank) | (blank & theirs.filled)
     if not at_risk:
         return None
-    shown = ", ".join(sorted(at_risk)[:5]) + (", …" if len(at_risk) > 5 else "")
     return (
-        f"{node.pod} is no member and holds databases of its own ({shown}): joined to "
+        f"{node.pod} is no member and holds databases of its own ({_some(at_risk)}): joined to "
         f"{coordinator.pod}'s cluster, shard maps of the same name would be merged and documents "
         "become unreachable; copy what is needed and start it with an empty volume"
     )
@@ -427,9 +439,22 @@ def _merge_hazard(node: NodeView, coordinator: NodeView) -> str | None:
 
 def _split(found: Sequence[Cluster]) -> str:
     sides = " and ".join(
-        "{" + ", ".join(sorted(_short(name) for name in cluster.names)) + "}" for cluster in found
+        "{" + ", ".join(sorted(_short(name) for name in cluster.names)) + "}" + _held(cluster)
+        for cluster in found
     )
     return f"there are {len(found)} clusters among the pods, {sides}: {SPLIT_REMEDY}"
+
+
+def _held(cluster: Cluster) -> str:
+    """What makes a node that is alone a cluster of its own, where that is databases."""
+    node = cluster.nodes[0]
+    if len(cluster.names) > 1 or node.holdings is None or not node.holdings.filled:
+        return ""
+    return f" (which holds {_some(node.holdings.filled)})"
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _short(name: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from couchdiscover.findings import Finding, Severity
 from couchdiscover.identity import drift
 from couchdiscover.members import clusters, match
 from couchdiscover.model import ClusterView, NodeView, Sight, Step, Topology
@@ -36,6 +37,7 @@ class Record:
     finished_here: bool = False
     planned: bool = False
     steps: list[Step] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     _warnings: dict[str, None] = field(default_factory=dict)
 
     def warn(self, warnings: Iterable[str]) -> list[str]:
@@ -60,9 +62,14 @@ class Report:
     message: str
     elapsed_seconds: float
 
-    def as_text(self) -> str:
-        """For people: a line for each node, the steps, the warnings, the verdict."""
+    def as_text(self, *, colour: bool = False) -> str:
+        """For people: a line for each node, the steps, the warnings, the verdict.
+
+        ``colour`` is for terminals.
+        """
         record = self.record
+        if record.command == "check":
+            return self._verdict(_paint if colour else _plain)
         lines = []
         if record.topology and record.view:
             lines += _table([_row(entry) for entry in self._nodes()])
@@ -73,10 +80,32 @@ class Report:
         lines.append(self.message)
         return "\n".join(lines)
 
+    def _verdict(self, paint: Callable[[str, str], str]) -> str:
+        """Node by node, condition by condition, finding by finding."""
+        record = self.record
+        good = self.exit_code == 0
+        lines = []
+        if record.topology and record.view:
+            rows = [_NODE_TITLES, *(_verdict_row(entry) for entry in self._nodes())]
+            judged = conditions(record, succeeded=good)
+            told = [_CONDITION_TITLES, *((c.type, c.status, c.message) for c in judged)]
+            titles, *table = _table(told)
+            painted = [paint(c.status, row) for c, row in zip(judged, table, strict=True)]
+            lines += [*_table(rows), "", titles, *painted, ""]
+        remarks = [
+            *(str(found) for found in record.findings if found.severity is Severity.FAULT),
+            *(f"{Severity.WARNING}: {warning}" for warning in record.warnings),
+            *(str(found) for found in record.findings if found.severity is Severity.INFO),
+        ]
+        lines += [paint(text.partition(":")[0], text) for text in remarks]
+        lines += [""] if remarks else []
+        return "\n".join([*lines, paint(_status(good), self.message)])
+
     def as_json(self) -> str:
         """For machines, on one line."""
         record = self.record
         topology = record.topology
+        found = {"findings": [_finding(each) for each in record.findings]}
         return json.dumps(
             {
                 "command": record.command,
@@ -94,6 +123,7 @@ class Report:
                     for c in conditions(record, succeeded=self.exit_code == 0)
                 ],
                 "warnings": record.warnings,
+                **(found if record.command == "check" else {}),
                 "elapsed_seconds": round(self.elapsed_seconds, 3),
             },
             ensure_ascii=False,
@@ -127,6 +157,15 @@ def _node(sight: Sight) -> dict[str, Any]:
         "members": len(sight.cluster_nodes),
         "connected": len(sight.all_nodes & sight.cluster_nodes),
         "problem": sight.severed or _unreadable(sight),
+    }
+
+
+def _finding(found: Finding) -> dict[str, Any]:
+    return {
+        "finding": found.kind,
+        "severity": str(found.severity),
+        "subjects": list(found.subjects),
+        "message": found.message,
     }
 
 
@@ -203,7 +242,7 @@ def conditions(record: Record, *, succeeded: bool) -> list[Condition]:
             total,
         ),
         _counted("Finished", "report a finished cluster", [n.finished for n in nodes], total),
-        _consistent(record, nodes),
+        _consistent(record, nodes, total),
         summary,
     ]
 
@@ -224,11 +263,11 @@ def _counted(kind: str, what: str, holds: Sequence[bool], total: int) -> Conditi
     return Condition(kind, status, reason, f"{met} of {total} nodes {what}")
 
 
-def _consistent(record: Record, nodes: Sequence[NodeView]) -> Condition:
+def _consistent(record: Record, nodes: Sequence[NodeView], total: int) -> Condition:
     view = record.view
     if not nodes or view is None or not all(node.finished for node in nodes):
         return Condition("Consistent", "Unknown", "NotFinished", "compared in finished clusters")
-    if len(nodes) == 1:
+    if total == 1:
         return Condition("Consistent", "True", "SingleNode", "there is one node only")
     if record.finished_here and not view.veterans:
         return Condition("Consistent", "True", "FinishedNow", "finishing made all nodes the same")
@@ -239,6 +278,8 @@ def _consistent(record: Record, nodes: Sequence[NodeView]) -> Condition:
     if found.steps or found.secretless:
         pods = sorted({step.pod for step in found.steps}) or [nodes[0].pod]
         return Condition("Consistent", "False", "IdentityDrift", f"{', '.join(pods)} differ")
+    if len(nodes) < total:
+        return Condition("Consistent", "Unknown", "NodesSilent", "some node could not be compared")
     return Condition("Consistent", "True", "IdentityShared", f"{len(nodes)} nodes share one")
 
 
@@ -257,9 +298,33 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+_NODE_TITLES = ("NODE", "ADDRESS", "STATE", "MEMBERS", "VERSION", "NAME")
+_CONDITION_TITLES = ("CONDITION", "STATUS", "MESSAGE")
+_COLOURS = {"True": 32, "False": 31, "Unknown": 33, "fault": 31, "warning": 33}
+
+
+def _verdict_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    if entry["state"] is None:
+        return (entry["pod"], entry["address"] or "-", "-", "-", "-", f"fails {entry['problem']}")
+    connected = f"{entry['connected']}/{entry['members']} connected"
+    name = entry["name"] + (f" ({entry['problem']})" if entry["problem"] else "")
+    version = entry["version"] or "-"
+    return (entry["pod"], entry["address"], entry["state"], connected, version, name)
+
+
+def _paint(kind: str, text: str) -> str:
+    """A text in the colour of what it tells: green, yellow, red (ECMA-48)."""
+    return f"\x1b[{_COLOURS[kind]}m{text}\x1b[0m" if kind in _COLOURS else text
+
+
+def _plain(_kind: str, text: str) -> str:
+    return text
+
+
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    """Columns of equal width, but for the last one."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]])
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]])
         for row in rows
     ]

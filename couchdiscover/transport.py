@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import requests
@@ -87,6 +88,37 @@ class _TimedReader(io.RawIOBase):
         super().close()
 
 
+class _TimedAnswer(http.client.HTTPResponse):
+    """An answer that is read by the clock, its head included."""
+
+    def __init__(self, sock: socket.socket, *args: Any, clock: _Clock, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, clock))
+
+
+# What urllib3 makes hands its further arguments down: from the pool to its connections.
+
+
+class _HttpConnection(urllib3.connection.HTTPConnection):
+    def __init__(self, *args: Any, clock: _Clock, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.response_class = partial(_TimedAnswer, clock=clock)  # type: ignore[assignment]
+
+
+class _HttpsConnection(urllib3.connection.HTTPSConnection):
+    def __init__(self, *args: Any, clock: _Clock, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.response_class = partial(_TimedAnswer, clock=clock)  # type: ignore[assignment]
+
+
+class _HttpPool(urllib3.connectionpool.HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(urllib3.connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
 class BoundedAdapter(requests.adapters.HTTPAdapter):
     """requests' adapter with a clock and a size. For one session and one request at a time.
 
@@ -106,31 +138,10 @@ class BoundedAdapter(requests.adapters.HTTPAdapter):
             # Not "assert_hostname" too: urllib3's own check would take the place of OpenSSL's.
             self.poolmanager.connection_pool_kw["server_hostname"] = self._tls_name
         pools: dict[str, Any] = {
-            "http": self._pool(
-                urllib3.connectionpool.HTTPConnectionPool, urllib3.connection.HTTPConnection
-            ),
-            "https": self._pool(
-                urllib3.connectionpool.HTTPSConnectionPool, urllib3.connection.HTTPSConnection
-            ),
+            "http": partial(_HttpPool, clock=self._clock),
+            "https": partial(_HttpsPool, clock=self._clock),
         }
         self.poolmanager.pool_classes_by_scheme = pools
-
-    def _pool(self, pool_class: Any, connection_class: Any) -> Any:
-        clock = self._clock
-
-        class TimedAnswer(http.client.HTTPResponse):
-            def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-                super().__init__(sock, *args, **kwargs)
-                raw = self.fp.detach()
-                self.fp = io.BufferedReader(_TimedReader(raw, sock, clock))
-
-        class Connection(connection_class):  # type: ignore[misc]
-            response_class = TimedAnswer
-
-        class Pool(pool_class):  # type: ignore[misc]
-            ConnectionCls = Connection
-
-        return Pool
 
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, timeout: float = 10.0, **options: Any

@@ -216,7 +216,7 @@ MEMBERS = frozenset({erlang_name(0), erlang_name(1)})
     [
         # Reachable, Enabled, Joined, Connected, Finished, Consistent
         ([node(0), node(1), node(2)], "True True True True True True"),
-        ([node(0), node(1), silent(2)], "False Unknown Unknown Unknown Unknown True"),
+        ([node(0), node(1), silent(2)], "False Unknown Unknown Unknown Unknown Unknown"),
         ([silent(0), silent(1), silent(2)], "False Unknown Unknown Unknown Unknown Unknown"),
         ([fresh(0), fresh(1), fresh(2)], "True False False False False Unknown"),
         ([fresh(0), silent(1), silent(2)], "False False False Unknown False Unknown"),

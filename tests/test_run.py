@@ -92,6 +92,45 @@ def test_the_image_without_a_secret(sandbox: Make, couchdiscover: Command) -> No
     again(couchdiscover, box)
 
 
+DISABLED = {"bind_address": "127.0.0.1"}
+
+
+def test_disabled_nodes_are_enabled_first(sandbox: Make, couchdiscover: Command) -> None:
+    box = sandbox(3, node_options=DISABLED)
+    hashes = {pod: box.node(pod).config.get("admins", "admin") for pod in box.pods}
+    ended = couchdiscover("-o", "json", environment=box.environment())
+    assert ended.code == 0, ended.err
+    steps = [step["step"] for step in ended.json["steps"]]
+    assert sorted(steps) == ["add_node"] * 2 + ["enable_node"] * 3 + ["finish_cluster"]
+    assert box.node("couchdb-0").config.get("admins", "admin") == hashes["couchdb-0"]
+    whole(box)
+    again(couchdiscover, box)
+
+
+def test_a_single_node_that_was_enabled_here_can_be_scaled_up(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(1, node_options=DISABLED)
+    assert couchdiscover(environment=box.environment()).code == 0
+    assert box.node("couchdb-0").state == "cluster_finished"
+    box.scale(3)
+    ended = couchdiscover(environment=box.environment())
+    assert ended.code == 0, ended.err
+    whole(box)
+
+
+def test_a_node_configured_as_a_single_one(sandbox: Make, couchdiscover: Command) -> None:
+    box = sandbox(1, node_options={"n": 1})
+    ended = couchdiscover("-o", "json", environment=box.environment())
+    assert ended.code == 0, ended.err
+    assert [step["step"] for step in ended.json["steps"]] == ["enable_single_node"]
+    again(couchdiscover, box)
+    box.scale(2)
+    refused = couchdiscover("-o", "json", environment=box.environment())
+    assert refused.code == 6, refused.err
+    assert "single node" in refused.json["message"]
+
+
 def test_nodes_that_come_up_late(sandbox: Make, couchdiscover: Command) -> None:
     box = sandbox(3, running=False)
     process = couchdiscover.start("-o", "json", environment=box.environment())

@@ -1,6 +1,9 @@
 """A Kubernetes API server for reading: the objects, refusals and Status bodies of a real one."""
 
+import asyncio
 import copy
+import http.client
+import re
 import ssl
 import threading
 import time
@@ -9,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from couchdiscover.sandbox.http import Handler, Loop, Request, Response, Server, Wire
 
@@ -122,7 +126,7 @@ class _Target:
 
     def details(self) -> Object:
         """The ``details`` of a Status, in the order and with the omissions of a real one."""
-        found = {"name": self.name, "group": self.group, "kind": self.plural}
+        found = {"name": self.name, "group": self.group, "kind": self.plural.partition("/")[0]}
         return {key: value for key, value in found.items() if value}
 
 
@@ -278,7 +282,10 @@ class KubernetesApi:
         user: str | None = None
         try:
             user = self._user(request)
-            response = self._route(request, user)
+            if (proxied := _PROXIED.fullmatch(request.path)) is not None:
+                response = await self._proxy(request, user, proxied)
+            else:
+                response = self._route(request, user)
         except _StatusError as error:
             response = error.response
         headers = {"cache-control": "no-cache, private", **response.headers}
@@ -325,6 +332,34 @@ class KubernetesApi:
             response = Response(200, body)
         warning = {"warning": ENDPOINTS_WARNING} if resource.kind == "Endpoints" else {}
         return Response(response.status, response.body, warning)
+
+    # --- the pod proxy ---
+
+    async def _proxy(self, request: Request, user: str, asked: "re.Match[str]") -> Response:
+        """Passes a request on to a pod's port, as ``pods/proxy`` does."""
+        namespace, tls, name, port, path = asked.groups()
+        verb = _VERBS.get(request.method, request.method.lower())
+        target = _Target(verb, "", "v1", namespace, "pods/proxy", f"{name}:{port}")
+        if not self._may(user, target):
+            raise _forbidden(user, target)
+        try:
+            pod = self.get("Pod", namespace, name)
+        except KeyError:
+            details = {"name": name, "kind": "pods"}
+            raise _StatusError(404, "NotFound", f'pods "{name}" not found', details) from None
+        host = pod.get("status", {}).get("podIP")
+        if not host:
+            raise _StatusError(400, "BadRequest", f'pod "{name}" has no address', None)
+        query = request.target.partition("?")[2]
+        # Decoded on the way, and encoded anew: an encoded slash does not survive that.
+        target_path = quote(path, safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
+        try:
+            return await asyncio.to_thread(
+                _pass_on, host, int(port), bool(tls), target_path, request
+            )
+        except OSError as error:
+            message = f"error trying to reach service: dial tcp {host}:{port}: {error.strerror}"
+            raise _StatusError(503, "ServiceUnavailable", message, None) from None
 
     def _may(self, user: str, target: _Target) -> bool:
         rules = [rule for rule in self._rules.get(user, ()) if rule.covers(target)]
@@ -374,6 +409,34 @@ class KubernetesApi:
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
+_PROXIED = re.compile(
+    r"/api/v1/namespaces/([^/]+)/pods/(https:)?([^/:]+):([0-9]+)/proxy(/.*)", re.DOTALL
+)
+_KEPT = ("authorization", "connection", "content-length", "host")
+"""Request headers that do not go on to the pod: whoever asks has authenticated to this server."""
+
+
+def _pass_on(host: str, port: int, tls: bool, target: str, request: Request) -> Response:
+    connection: http.client.HTTPConnection
+    if tls:
+        context = ssl._create_unverified_context()  # noqa: S323 - nor does a real one look at it
+        connection = http.client.HTTPSConnection(host, port, timeout=30, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=30)
+    headers = {name: value for name, value in request.headers.items() if name not in _KEPT}
+    try:
+        connection.request(request.method, target, request.body or None, headers)
+        answer = connection.getresponse()
+        body = answer.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(0, str(error)) from None
+    finally:
+        connection.close()
+    own = ("connection", "content-length", "transfer-encoding", "date")
+    kept = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in own}
+    return Response(answer.status, body, kept)
+
+
 def _target(request: Request) -> _Target | None:
     """The object or list that a path names; None for a path that is about neither."""
     match [part for part in request.path.split("/") if part]:
@@ -391,8 +454,9 @@ def _target(request: Request) -> _Target | None:
 
 def _forbidden(user: str, target: _Target) -> _StatusError:
     which = f' "{target.name}"' if target.name else ""
+    kind = target.full_name.partition("/")[0]
     message = (
-        f'{target.full_name}{which} is forbidden: User "{user}" cannot {target.verb} resource '
+        f'{kind}{which} is forbidden: User "{user}" cannot {target.verb} resource '
         f'"{target.plural}" in API group "{target.group}" in the namespace "{target.namespace}"'
     )
     return _StatusError(403, "Forbidden", message, target.details())

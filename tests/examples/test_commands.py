@@ -17,14 +17,9 @@ assert isinstance(PROGRAM, TyperGroup)
 COMMANDS = PROGRAM.commands
 
 
-CHECKS_OWN = ("--wait", "--write")
-
-
 def parse(arguments: list[str]) -> None:
     """Raises what the program would raise at these arguments."""
     name, *rest = arguments if arguments and not arguments[0].startswith("-") else ["run"]
-    if name == "check" and name not in COMMANDS:  # its options are run's, and these two
-        name, rest = "run", [word for word in rest if word not in CHECKS_OWN]
     values = dict(COMMANDS[name].make_context(name, rest).params)
     values["ensure_dbs"] = values.pop("ensure_db", None)
     build_settings(values, {})
@@ -78,8 +73,8 @@ def test_couchdiscovers_containers_are_given_what_it_reads() -> None:
 @pytest.mark.parametrize("path", texts(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_option_that_is_told_of(path: Path) -> None:
     """In code spans of the Markdown, and in YAML comments that speak of no other tool."""
-    options = {opt for c in COMMANDS.values() for p in c.params for opt in p.opts}
-    options |= {opt for c in COMMANDS.values() for p in c.params for opt in p.secondary_opts}
+    commands = (PROGRAM, *COMMANDS.values())
+    options = {opt for c in commands for p in c.params for opt in (*p.opts, *p.secondary_opts)}
     others = re.compile(r"kubectl|helm |podman|docker|--from-literal|--values|--repo|timeout --")
     text = path.read_text()
     if path.suffix == ".md":
@@ -95,4 +90,4 @@ def test_every_option_that_is_told_of(path: Path) -> None:
         }
     else:
         told = set()
-    assert told <= options | {"--version", "--help", "--set", "--target", *CHECKS_OWN}, path
+    assert told <= options | {"--help", "--set", "--target"}, path

@@ -1,5 +1,6 @@
 """The clustered databases, as one node sees them: shard maps, and copies on nodes it can reach."""
 
+import json
 import re
 import secrets
 import zlib
@@ -172,7 +173,7 @@ class Databases:
             case "GET" | "HEAD", []:
                 return self._info(name)
             case "GET" | "HEAD", ["_all_docs"]:
-                return self._all_docs(name, request.query.get("include_docs") == "true")
+                return self._all_docs(name, request.query)
             case "GET" | "HEAD", ["_shards"]:
                 shards = self.shards(name)
                 up = {r: self._listed(shards, r) for r in shards.by_range}
@@ -257,10 +258,10 @@ class Databases:
         }
         return Response(200, info)
 
-    def _all_docs(self, name: str, include: bool) -> Response:
+    def _all_docs(self, name: str, query: Mapping[str, str]) -> Response:
         shards = self.shards(name)
         stores = [self._one(shards, r) for r in shards.by_range]
-        return Response(200, listing(stores, include=include))
+        return Response(200, listing(stores, query))
 
     def _listed(self, shards: ShardMap, hash_range: str) -> list[str]:
         nodes = self._node.network.nodes
@@ -321,15 +322,22 @@ def body_object(request: Request) -> Json:
     return body
 
 
-def listing(stores: list[Store], *, include: bool) -> Json:
-    """What ``_all_docs`` answers for these stores taken together."""
+def listing(stores: list[Store], query: Mapping[str, str]) -> Json:
+    """What ``_all_docs`` answers for these stores taken together; raises a 400."""
     documents = sorted(
         (store.docs[doc_id] for store in stores for doc_id in store.live), key=lambda d: d.id
     )
+    try:
+        start = str(json.loads(query.get("startkey", '""')))
+        skip, limit = int(query.get("skip", 0)), int(query.get("limit", len(documents)))
+    except ValueError:
+        raise bad_request("invalid_json") from None
+    include, conflicts = (query.get(key) == "true" for key in ("include_docs", "conflicts"))
+    first = sum(document.id < start for document in documents) + skip
     rows = []
-    for document in documents:
+    for document in documents[first : first + limit]:
         row: Json = {"id": document.id, "key": document.id, "value": {"rev": document.winner.name}}
         if include:
-            row["doc"] = document.json()
+            row["doc"] = document.json(conflicts=conflicts)
         rows.append(row)
-    return {"total_rows": len(rows), "offset": 0, "rows": rows}
+    return {"total_rows": len(documents), "offset": min(first, len(documents)), "rows": rows}

@@ -534,8 +534,7 @@ class Node:
                 info = {"db_name": db, "doc_count": count, "update_seq": store.edits}
                 return Response(200, info)
             case "GET" | "HEAD", ["_all_docs"]:
-                include = request.query.get("include_docs") == "true"
-                return Response(200, listing([store], include=include))
+                return Response(200, listing([store], request.query))
             case "GET" | "HEAD", [doc_id]:
                 document = store.get(doc_id)
                 if document is None:
