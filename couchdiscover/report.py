@@ -277,7 +277,9 @@ def _consistent(record: Record, nodes: Sequence[NodeView], total: int) -> Condit
     found = drift(nodes, view.veterans or [node.name for node in nodes])
     if found.steps or found.secretless:
         pods = sorted({step.pod for step in found.steps}) or [nodes[0].pod]
-        return Condition("Consistent", "False", "IdentityDrift", f"{', '.join(pods)} differ")
+        return Condition(
+            "Consistent", "False", "IdentityDrift", f"not as the others: {', '.join(pods)}"
+        )
     if len(nodes) < total:
         return Condition("Consistent", "Unknown", "NodesSilent", "some node could not be compared")
     return Condition("Consistent", "True", "IdentityShared", f"{len(nodes)} nodes share one")
