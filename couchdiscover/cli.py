@@ -5,6 +5,7 @@ Commands import what they need inside the function, so that ``--help`` stays fas
 
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -488,8 +489,11 @@ def _conclude(end: "Report", as_json: bool, redactor: "Redactor", path: str | No
             target.write_text(end.termination_message(redactor.clean), encoding="utf-8")
         except OSError as error:
             LOGGER.warning(f"the termination message cannot be written: {error.strerror}")
-    say = LOGGER.info if end.exit_code == 0 else LOGGER.error
-    say(end.message)
+    # The last line is the reason: a thread that was left behind has no more to say.
+    level = logging.INFO if end.exit_code == 0 else logging.ERROR
+    LOGGER.setLevel(max(level, LOGGER.level))
+    LOGGER.log(level, end.message)
+    LOGGER.setLevel(logging.CRITICAL)
 
 
 def _wants_colour() -> bool:

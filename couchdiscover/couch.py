@@ -17,7 +17,7 @@ from requests.auth import HTTPBasicAuth
 from couchdiscover import __version__
 from couchdiscover.deadline import Deadline
 from couchdiscover.errors import Denied
-from couchdiscover.logs import LOGGER
+from couchdiscover.logs import LOGGER, Redactor
 from couchdiscover.model import (
     DEFAULT_DATABASES,
     Address,
@@ -89,6 +89,9 @@ class CouchNode:
         self._deadline = deadline
         self._gateway = gateway
         self._logged_in = False
+        self._redactor = Redactor()  # an error may repeat what was sent, and is cut short after
+        user, password = access.credentials.user, access.credentials.password
+        self._redactor.hide(password, f"{user}:{password}")
         self._base = gateway.url if gateway else f"{access.scheme}://{address}"
         session = gateway.session if gateway else _direct_session(access, host_name)
         session.headers.update(
@@ -224,6 +227,7 @@ class CouchNode:
     def set_config(self, section: str, key: str, value: str) -> int:
         """Sets one value of the node's configuration, lastingly."""
         path = f"/_node/_local/_config/{quote(section, safe='')}/{quote(key, safe='')}"
+        self._redactor.hide(value)
         return self._send("PUT", path, value)
 
     # --- the wire ---
@@ -288,13 +292,24 @@ class CouchNode:
             and isinstance(answer, dict)
             and answer.get("kind") == "Status"
         ):
-            raise _stopped(method, self._gateway, response.status_code, answer)
+            message = self._shown(answer.get("message", ""), 200)
+            raise _stopped(method, self._gateway, response.status_code, message)
         if not 200 <= response.status_code < 300:
-            raise _as_error(what, response.status_code, answer)
+            raise self._as_error(what, response.status_code, answer)
         if answer is None:
             raise NoAnswer(f"{what} was answered {response.status_code} without JSON: not CouchDB")
         self._note_version(response.headers.get("Server", ""))
         return response.status_code, answer
+
+    def _as_error(self, what: str, status: int, answer: Any) -> CouchFailure:
+        """An error answer, cut, without control characters and secrets: it comes from outside."""
+        if not isinstance(answer, dict):
+            return NoAnswer(f"{what} was answered {status} without JSON: not CouchDB")
+        error = self._shown(answer.get("error", ""), 80)
+        return ErrorAnswer(what, status, error, self._shown(answer.get("reason", ""), 200))
+
+    def _shown(self, text: object, limit: int) -> str:
+        return _plain(self._redactor.clean(str(text)), limit)
 
     def _note_version(self, server: str) -> None:
         if server.startswith("CouchDB/"):
@@ -312,9 +327,7 @@ def _direct_session(access: Access, host_name: str) -> requests.Session:
     return session
 
 
-def _stopped(
-    method: str, gateway: Gateway, status: int, answer: Mapping[str, Any]
-) -> CouchFailure | Denied:
+def _stopped(method: str, gateway: Gateway, status: int, message: str) -> CouchFailure | Denied:
     """The Kubernetes API server's own answer in CouchDB's place."""
     where = gateway.url.partition("/api/v1/")[2]
     verb = {"GET": "get", "POST": "create", "PUT": "update", "DELETE": "delete"}.get(method, method)
@@ -325,7 +338,6 @@ def _stopped(
         )
     if status == 404:
         return NoAnswer("its pod does not exist", nobody=True)
-    message = _plain(answer.get("message", ""), 200)
     return NoAnswer(f"the API server answered {status} in its place: {message}", nobody=True)
 
 
@@ -342,14 +354,6 @@ def _shard_map(row: Any, path: str) -> ShardMap:
         },
         conflicting=isinstance(document, dict) and bool(document.get("_conflicts")),
     )
-
-
-def _as_error(what: str, status: int, answer: Any) -> CouchFailure:
-    """An error answer, cut and without control characters: its text comes from outside."""
-    if not isinstance(answer, dict):
-        return NoAnswer(f"{what} was answered {status} without JSON: not CouchDB")
-    error, reason = _plain(answer.get("error", ""), 80), _plain(answer.get("reason", ""), 200)
-    return ErrorAnswer(what, status, error, reason)
 
 
 def _plain(text: object, limit: int) -> str:

@@ -170,7 +170,7 @@ def _complete(topology: Topology, view: ClusterView, group: Cluster, own: NodeVi
     if coordinator not in listing or (own.pod in view.joined and listing == [own]):
         missing = coordinator.pod if coordinator is not own else "another member"
         return Wait(
-            {own.pod: f"to be listed as a connected member by {missing}{own.severed or ''}"}
+            {own.pod: f"to be listed as a connected member by {missing}{_cause(view, own.pod)}"}
         )
     matching = match(topology, view, coordinator.cluster_nodes)
     absent = [pod.name for pod in topology.expected if pod.name not in matching.names]

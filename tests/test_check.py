@@ -257,7 +257,7 @@ def test_a_database_that_was_asked_for(sandbox: Make, couchdiscover: Command) ->
     ended = check(couchdiscover, box, "--ensure-db", "orders")
     assert ended.code == 3
     assert kinds(ended)["database_missing"] == "fault"
-    waited = check(couchdiscover, box, "--ensure-db", "orders", "--wait", "--timeout", "1s")
+    waited = check(couchdiscover, box, "--ensure-db", "orders", "--wait", "--timeout", "4s")
     assert waited.code == 4
     assert "orders" in waited.json["message"] or "ensure_db" in waited.json["message"]
     put(box, "couchdb-0", "/orders")

@@ -518,3 +518,237 @@ def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
             assert everybody <= each.cluster_nodes
             assert everybody <= each.all_nodes
     assert decide(place, seen, scope) == decision, "the same view, another decision"
+
+
+# --- the words: what an operator reads, and where a mistake in the decision would show first ---
+
+
+def waits(decision: Decision) -> dict[str, str]:
+    assert isinstance(decision, Wait), decision
+    return dict(decision.reasons)
+
+
+def whys(decision: Decision) -> dict[str, str]:
+    assert isinstance(decision, Do), decision
+    return {f"{step.kind} {step.pod}": step.why for step in decision.steps}
+
+
+def test_each_step_says_why() -> None:
+    both = names(0, 1)
+    fresh = whys(decide(topology(2), view(node(0), node(1)), Scope.SET))
+    assert fresh == {"add_node couchdb-1": "it is no member of couchdb-0's cluster yet"}
+    joined = [node(n, both, identity=Identity("a", "u", None)) for n in range(2)]
+    assert whys(decide(topology(2), view(*joined), Scope.SET)) == {
+        "set_secret couchdb-0": "without a chttpd_auth secret finish_cluster fails for ever",
+        "finish_cluster couchdb-0": "all 2 members are connected, and it is not finished",
+    }
+    disabled = node(0, state=SetupState.DISABLED)
+    assert whys(decide(topology(1), view(disabled), Scope.SET)) == {
+        "enable_node couchdb-0": "it is bound to loopback or has no administrator"
+    }
+    single = node(0, state=SetupState.SINGLE_DISABLED)
+    assert whys(decide(topology(1), view(single), Scope.SET)) == {
+        "enable_single_node couchdb-0": "it is configured as a single node"
+    }
+    lacking = [finished(n, 1 - n, identity=Identity("a", "u", None)) for n in range(2)]
+    assert whys(decide(topology(2), view(*lacking, veterans=both), Scope.SET)) == {
+        "set_secret couchdb-0": "no node has a chttpd_auth secret, so no session of one holds on "
+        "another"
+    }
+
+
+def test_a_lone_coordinator_needs_no_secret_to_be_finished() -> None:
+    alone = node(0, identity=Identity("a", "u", None))
+    assert kinds(decide(topology(1), view(alone), Scope.SET)) == ["finish_cluster couchdb-0"]
+
+
+def test_a_disabled_node_is_enabled_while_others_are_not_seen_yet() -> None:
+    seen = view(node(0, state=SetupState.DISABLED), down(1))
+    assert kinds(decide(topology(2), seen, Scope.SET)) == ["enable_node couchdb-0"]
+
+
+def test_what_keeps_members_apart_is_said_of_the_one_that_is_missed() -> None:
+    everybody = names(0, 1, 2)
+    cut = finished(2, 0, 1, connected=names(2), severed="its ports answer")
+    others = [finished(n, *({0, 1, 2} - {n}), connected=names(0, 1)) for n in range(2)]
+    assert waits(decide(topology(), view(*others, cut), Scope.SET)) == {
+        "couchdb-2": "to be connected to couchdb-0 (its ports answer)",
+        "couchdb-0": "to be connected to couchdb-2",
+        "couchdb-1": "to be connected to couchdb-2",
+    }
+    half = node(2, names(1, 2), connected=everybody)
+    full = [node(n, everybody, identity=SAME) for n in range(2)]
+    assert waits(decide(topology(), view(*full, half), Scope.SET)) == {
+        "couchdb-2": "to list couchdb-0 as a member"
+    }
+    linked = [
+        finished(0, 1, connected=names(0, 1) | {"couchdb@stranger"}),
+        finished(1, 0),
+    ]
+    assert waits(decide(topology(2), view(*linked), Scope.SET)) == {
+        "couchdb-0": "to lose its connection to couchdb@stranger, which is no member"
+    }
+
+
+def test_a_connection_to_a_pod_beyond_the_wanted_size_is_no_reason_to_wait() -> None:
+    extra = names(0, 1, 2)
+    seen = view(finished(0, 1, 2), finished(1, 0, 2))
+    assert all(n.all_nodes == extra for n in seen.nodes)
+    place = topology(2, beyond=("couchdb-2",))
+    assert isinstance(decide(place, seen, Scope.SET), Done)
+
+
+def test_a_member_that_is_behind_is_waited_for_by_name() -> None:
+    both = names(0, 1)
+    late = node(1, both, identity=SAME)
+    assert waits(decide(topology(2), view(finished(0, 1), late), Scope.SET)) == {
+        "couchdb-1": "to report a finished cluster; it is cluster_enabled"
+    }
+    unread = [finished(0, 1), finished(1, 0, unreadable=("one", "two"))]
+    assert waits(decide(topology(2), view(*unread), Scope.SET)) == {"couchdb-1": "to open one, two"}
+
+
+def test_a_database_is_made_by_its_name_and_for_a_reason() -> None:
+    lacking = [finished(0, 1, unreadable=("one",)), finished(1, 0, unreadable=("one",))]
+    decision = decide(topology(2), view(*lacking), Scope.SET)
+    assert isinstance(decision, Do)
+    assert [(step.pod, step.name, step.why) for step in decision.steps] == [
+        ("couchdb-0", "one", "it was asked for with --ensure-db and does not exist")
+    ]
+
+
+def test_a_named_source_gives_its_values_in_either_scope() -> None:
+    odd = Identity("other", "uuid", "secret")
+    nodes = [finished(n, *({0, 1, 2} - {n})) for n in range(2)] + [finished(2, 0, 1, identity=odd)]
+    seen = view(*nodes, veterans=names(0, 1, 2))
+    policy = Policy(repair_from="couchdb-2")
+    taken = decide(topology(), seen, Scope.SET, policy)
+    assert kinds(taken) == ["sync_identity couchdb-0", "sync_identity couchdb-1"]
+    assert kinds(decide(topology(own=1), seen, Scope.POD, policy)) == ["sync_identity couchdb-1"]
+    assert isinstance(decide(topology(own=2), seen, Scope.POD, policy), Done)
+
+
+def test_warnings_come_with_repairs_and_with_what_is_left() -> None:
+    drifting = [finished(0, 1, uptime=100.0), finished(1, 0, identity=Identity("x", "y", "z"))]
+    seen = view(*drifting, veterans=names(0, 1))
+    for scope, place in ((Scope.SET, topology(2)), (Scope.POD, topology(2, own=1))):
+        decision = decide(place, seen, scope)
+        assert isinstance(decision, Do), decision
+        assert len(decision.warnings) == 1
+        assert "no majority of the nodes agrees on admin, uuid, secret" in decision.warnings[0]
+        assert "taken from couchdb-0, which has been up the longest" in decision.warnings[0]
+    grown = [finished(0, 1, 9), finished(1, 0, 9)]
+    left = decide(topology(2), view(*grown, newcomers=frozenset({"couchdb-1"})), Scope.SET)
+    assert isinstance(left, Left)
+    assert len(left.warnings) == 1
+    assert "have no shards on couchdb-1 yet" in left.warnings[0]
+
+
+# --- scope pod, in its words ---
+
+
+def test_a_pod_says_what_it_waits_for() -> None:
+    assert waits(decide(topology(2, own=1), view(node(0), down(1)), Scope.POD)) == {
+        "couchdb-1": down(1).reason
+    }
+    both = names(0, 1)
+    unlisted = view(node(0, names(0)), node(1, both, connected=names(1), severed="deaf"))
+    assert waits(decide(topology(2, own=1), unlisted, Scope.POD)) == {
+        "couchdb-1": "to be listed as a connected member by couchdb-0 (deaf)"
+    }
+    alone = view(down(0), node(1, both), joined=frozenset({"couchdb-1"}))
+    assert waits(decide(topology(2, own=1), alone, Scope.POD)) == {
+        "couchdb-1": "to be listed as a connected member by another member"
+    }
+    behind = view(finished(0, 1), node(1, both))
+    assert waits(decide(topology(2, own=1), behind, Scope.POD)) == {
+        "couchdb-1": "to report couchdb-0 does: a finished cluster".replace(
+            "report couchdb-0", "report what couchdb-0"
+        )
+    }
+    others_first = view(node(0, names(0, 1, 2)), node(1, names(0, 1, 2)), finished(2, 0, 1))
+    assert waits(decide(topology(3, own=1), others_first, Scope.POD)) == {
+        "couchdb-1": "to report a finished cluster, as other members do"
+    }
+
+
+def test_a_pod_that_is_down_at_the_coordinator_is_named_with_its_cause() -> None:
+    everybody = names(0, 1, 2)
+    seen = view(
+        node(0, everybody, connected=names(0, 1)),
+        node(1, everybody),
+        node(2, everybody, severed="deaf"),
+    )
+    assert waits(decide(topology(3, own=1), seen, Scope.POD)) == {
+        "couchdb-2": "to be connected to couchdb-0 (deaf)"
+    }
+
+
+def test_ghosts_keep_a_pod_from_finishing() -> None:
+    listed = names(0, 1) | {"couchdb@elsewhere"}
+    seen = view(node(0, listed), node(1, listed))
+    decision = decide(topology(2, own=1), seen, Scope.POD)
+    assert isinstance(decision, Blocked)
+    assert decision.hazard.startswith("couchdb@elsewhere listed as members")
+    assert "no pod of StatefulSet couchdb" in decision.hazard
+
+
+def test_a_pods_own_name_is_its_concern_and_a_peers_is_not() -> None:
+    own = node(1, name="nonode@nohost")
+    blocked = decide(topology(2, own=1), view(node(0), own), Scope.POD)
+    assert isinstance(blocked, Blocked)
+    assert blocked.hazard.startswith("couchdb-1's Erlang name is nonode@nohost")
+    peer = node(0, name="nonode@nohost")
+    assert isinstance(decide(topology(2, own=1), view(peer, finished(1)), Scope.POD), Done)
+
+
+def test_a_single_configured_coordinator_is_not_joined() -> None:
+    lead = node(0, state=SetupState.SINGLE_DISABLED)
+    decision = decide(topology(2, own=1), view(lead, node(1)), Scope.POD)
+    assert isinstance(decision, Blocked)
+    assert "couchdb-0 configured as a single node" in decision.hazard
+    assert "among 2 that are to be one cluster" in decision.hazard
+
+
+def test_a_pod_does_not_choose_between_two_clusters() -> None:
+    split = view(finished(0), finished(1), node(2))
+    decision = decide(topology(3, own=2), split, Scope.POD)
+    assert isinstance(decision, Blocked)
+    assert "there are 2 clusters among the pods, {couchdb-0} and {couchdb-1}" in decision.hazard
+    filled = node(2, holdings=Holdings(frozenset({"orders"}), frozenset({"orders"})))
+    own = decide(topology(3, own=2), view(finished(0, 1), finished(1, 0), filled), Scope.POD)
+    assert isinstance(own, Blocked)
+    assert "{couchdb-2} and {couchdb-0, couchdb-1}" in own.hazard
+
+
+def test_a_pod_that_is_in_tells_of_another_cluster_and_of_its_peers() -> None:
+    decision = decide(topology(2, own=1), view(finished(0), finished(1)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert len(decision.warnings) == 1
+    assert "2 clusters among the pods, {couchdb-1} and {couchdb-0}" in decision.warnings[0]
+    left = decide(topology(2, own=1), view(finished(0, 1, 9), finished(1, 0, 9)), Scope.POD)
+    assert isinstance(left, Done)
+    assert [warning.split(" still")[0] for warning in left.warnings] == [erlang_name(9)]
+    alone = view(down(0), finished(1, 0, connected=names(1)))
+    told = decide(topology(2, own=1), alone, Scope.POD)
+    assert isinstance(told, Done)
+    assert told.warnings == (
+        "couchdb-1 is a member but connected to no other one; it serves what it holds, "
+        "and connects when the others are back",
+    )
+
+
+def test_a_refusing_coordinator_is_told_in_its_own_words() -> None:
+    lead = LoginRefused("couchdb-0", "couchdb-0 refused the user")
+    decision = decide(topology(2, own=1), view(lead, node(1)), Scope.POD)
+    assert decision == Rejected("couchdb-0 refused the user")
+    own = LoginRefused("couchdb-1", "couchdb-1 refused the user")
+    assert decide(topology(2, own=1), view(node(0), own), Scope.POD) == Rejected(own.reason)
+
+
+def test_addresses_stand_for_silent_pods_only_one_each() -> None:
+    members = frozenset({erlang_name(0), "couchdb@10.0.0.8", "couchdb@10.0.0.9"})
+    seen = view(node(0, members), down(1))
+    matching = match(topology(2), seen, members)
+    assert matching.names == {"couchdb-0": erlang_name(0), "couchdb-1": "couchdb@10.0.0.8"}
+    assert matching.strangers == ("couchdb@10.0.0.9",)

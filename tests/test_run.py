@@ -654,7 +654,7 @@ def test_a_repair_that_fails_in_a_pod_is_a_warning(sandbox: Make, couchdiscover:
     own = couchdiscover("-o", "json", environment=box.environment("couchdb-1"))
     assert own.code == 0, own.err
     assert any("couchdb-1 keeps its own identity" in w for w in own.json["warnings"])
-    whole_set = couchdiscover("--timeout", "2s", environment=box.environment())
+    whole_set = couchdiscover("--timeout", "6s", environment=box.environment())
     assert whole_set.code == 4, whole_set.err
     assert "sync_identity couchdb-1 failed" in whole_set.last_line
 

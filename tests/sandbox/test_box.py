@@ -510,8 +510,11 @@ def test_a_node_can_be_killed_by_a_request_that_comes_in() -> None:
         box.intercept = kill
         with pytest.raises(requests.ConnectionError):
             join(box, "couchdb-1", "couchdb-0")
-        assert not box.nodes["couchdb-1"].running
+        end = time.monotonic() + 10  # the client hears of it before the thread is through
+        while conditions(box)["couchdb-1"] != (True, False, False) and time.monotonic() < end:
+            time.sleep(0.01)
         assert conditions(box)["couchdb-1"] == (True, False, False)
+        assert not box.nodes["couchdb-1"].running
 
 
 def test_a_handler_that_would_wait_for_itself_is_told() -> None:
