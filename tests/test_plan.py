@@ -662,9 +662,7 @@ def test_a_pod_says_what_it_waits_for() -> None:
     }
     behind = view(finished(0, 1), node(1, both))
     assert waits(decide(topology(2, own=1), behind, Scope.POD)) == {
-        "couchdb-1": "to report couchdb-0 does: a finished cluster".replace(
-            "report couchdb-0", "report what couchdb-0"
-        )
+        "couchdb-1": "to report what couchdb-0 does: a finished cluster"
     }
     others_first = view(node(0, names(0, 1, 2)), node(1, names(0, 1, 2)), finished(2, 0, 1))
     assert waits(decide(topology(3, own=1), others_first, Scope.POD)) == {
@@ -718,7 +716,7 @@ def test_a_pod_does_not_choose_between_two_clusters() -> None:
     filled = node(2, holdings=Holdings(frozenset({"orders"}), frozenset({"orders"})))
     own = decide(topology(3, own=2), view(finished(0, 1), finished(1, 0), filled), Scope.POD)
     assert isinstance(own, Blocked)
-    assert "{couchdb-2} and {couchdb-0, couchdb-1}" in own.hazard
+    assert "{couchdb-2} (which holds orders) and {couchdb-0, couchdb-1}" in own.hazard
 
 
 def test_a_pod_that_is_in_tells_of_another_cluster_and_of_its_peers() -> None:
@@ -752,3 +750,86 @@ def test_addresses_stand_for_silent_pods_only_one_each() -> None:
     matching = match(topology(2), seen, members)
     assert matching.names == {"couchdb-0": erlang_name(0), "couchdb-1": "couchdb@10.0.0.8"}
     assert matching.strangers == ("couchdb@10.0.0.9",)
+
+
+def test_the_coordinator_is_one_that_others_list() -> None:
+    one_sided = view(node(0, names(0, 1)), node(1, names(1)))
+    assert clusters(one_sided)[0].coordinator.pod == "couchdb-1"
+    pair = view(node(0, names(0, 2)), node(1, names(1, 2)), node(2, names(1, 2)))
+    assert clusters(pair)[0].coordinator.pod == "couchdb-1"
+
+
+def test_a_listed_node_that_lost_its_members_is_added_again_whatever_it_holds() -> None:
+    kept = Holdings(frozenset({"orders"}), frozenset({"orders"}))
+    members = [finished(n, *({0, 1, 2} - {n}), connected=names(0, 1)) for n in range(2)]
+    seen = view(*members, node(2, holdings=kept))
+    assert kinds(decide(topology(), seen, Scope.SET)) == ["add_node couchdb-2"]
+
+
+def test_a_listed_pod_that_lists_nobody_joins_the_coordinator() -> None:
+    listing = [node(n, names(0, 1, 2)) for n in range(2)]
+    decision = decide(topology(3, own=2), view(*listing, node(2)), Scope.POD)
+    assert isinstance(decision, Do)
+    assert [(s.kind, s.pod, s.to, s.name) for s in decision.steps] == [
+        (StepKind.ADD_NODE, "couchdb-2", "couchdb-0", erlang_name(0))
+    ]
+
+
+def test_to_be_listed_without_a_connection_is_not_enough() -> None:
+    both = names(0, 1)
+    seen = view(node(0, both, connected=names(0)), node(1, both, connected=names(1)))
+    assert waits(decide(topology(2, own=1), seen, Scope.POD)) == {
+        "couchdb-1": "to be listed as a connected member by couchdb-0"
+    }
+
+
+def test_a_pod_that_is_in_while_others_are_missing_has_nothing_to_warn_of() -> None:
+    both = names(0, 1)
+    decision = decide(topology(3, own=1), view(node(0, both), node(1, both), down(2)), Scope.POD)
+    assert decision == Done(())
+
+
+def test_a_pod_makes_a_secret_where_nobody_has_one() -> None:
+    lacking = [finished(n, 1 - n, identity=Identity("a", "u", None)) for n in range(2)]
+    seen = view(*lacking, veterans=names(0, 1))
+    assert kinds(decide(topology(2, own=1), seen, Scope.POD)) == ["set_secret couchdb-1"]
+
+
+def test_a_loopback_name_is_a_hazard_among_several_only() -> None:
+    lone = node(0, name="couchdb@127.0.0.1")
+    assert kinds(decide(topology(1), view(lone), Scope.SET)) == ["finish_cluster couchdb-0"]
+    decision = decide(topology(2), view(lone, node(1)), Scope.SET)
+    assert isinstance(decision, Blocked)
+    assert "couchdb-0's Erlang name is couchdb@127.0.0.1" in decision.hazard
+
+
+def test_all_who_refuse_are_named_and_databases_up_to_five() -> None:
+    refusing = [LoginRefused(f"couchdb-{n}", f"couchdb-{n} refused the user") for n in range(3)]
+    assert decide(topology(), view(*refusing), Scope.SET) == Rejected(
+        "couchdb-0 refused the user; so did couchdb-1, couchdb-2"
+    )
+    for count, shown in ((5, "(a, b, c, d, e)"), (6, "(a, b, c, d, e, …)")):
+        held = frozenset("abcdef"[:count])
+        own = node(2, state=SetupState.ENABLED, holdings=Holdings(held, frozenset()))
+        joined = [finished(0, 1), finished(1, 0)]
+        decision = decide(topology(), view(*joined, own), Scope.SET)
+        assert isinstance(decision, Blocked)
+        assert shown in decision.hazard
+
+
+def test_a_repair_names_where_the_values_come_from() -> None:
+    odd = finished(2, 0, 1, identity=Identity("x", "uuid", "secret"))
+    nodes = [finished(n, *({0, 1, 2} - {n})) for n in range(2)] + [odd]
+    steps = drift(nodes, names(0, 1, 2)).steps
+    assert [(s.pod, s.to, s.name, s.keys, s.why) for s in steps] == [
+        (
+            "couchdb-2",
+            "couchdb-0",
+            erlang_name(0),
+            ("admin",),
+            "sessions and replications need the same values on every node",
+        )
+    ]
+    agreeing = [finished(0, 1), finished(1, 0, identity=Identity(None, "uuid", "secret"))]
+    assert not needs_uptime([finished(0, 1), finished(1, 0)], [])
+    assert drift(agreeing, names(1)).steps == ()

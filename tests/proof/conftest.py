@@ -1,0 +1,31 @@
+"""One nursery for all proofs, and the seed in the header of whatever fails."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from couchdiscover.sandbox import Sandbox
+from tests.proof.harness import COOKIE, DRAWS, PASSWORD, SEED, Nursery
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Starts the command, fast."""
+    with Nursery() as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    print(f"COUCHDISCOVER_SEED={SEED} COUCHDISCOVER_DRAWS={DRAWS}")  # noqa: T201 - shown where a test fails
+
+
+@pytest.fixture
+def make() -> Callable[..., Sandbox]:
+    """Makes sandboxes without delays and with marked secrets; to be opened with ``with``."""
+
+    def made(nodes: int = 3, **options: Any) -> Sandbox:
+        return Sandbox(nodes, **{"pace": 0.0, "password": PASSWORD, "cookie": COOKIE, **options})
+
+    return made

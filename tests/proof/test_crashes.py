@@ -1,0 +1,213 @@
+"""Kill it anywhere and run it again: SIGKILL right before and after every request of a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from couchdiscover.sandbox import Sandbox
+from couchdiscover.sandbox.box import Proceed
+from couchdiscover.sandbox.http import Request, Response, Wire
+from tests.proof.harness import (
+    DRAWS,
+    Guard,
+    Nursery,
+    age,
+    all_of,
+    dice,
+    identity,
+    secrets_of,
+    silent,
+    spread,
+    whole,
+)
+
+Make = Callable[..., Sandbox]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A situation in which the command has something to do."""
+
+    name: str
+    nodes: int
+    happens: Callable[[Sandbox], None] | None = None
+    """After an assembled cluster; without it the nodes are fresh."""
+    options: dict[str, Any] = field(default_factory=dict)
+    pod: str | None = None
+    """The pod it runs in; without one it is the whole set's."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def lose_volume(pod: str) -> Callable[[Sandbox], None]:
+    return lambda box: box.replace(pod, data=False)
+
+
+def restart(*pods: str) -> Callable[[Sandbox], None]:
+    def happen(box: Sandbox) -> None:
+        for pod in pods:
+            box.node(pod).restart_as_official_image()
+
+    return happen
+
+
+LOOPBACK = {"node_options": {"bind_address": "127.0.0.1"}}
+
+SCENARIOS = [
+    Scenario("fresh 1", 1),
+    Scenario("fresh 1, disabled", 1, options=LOOPBACK),
+    Scenario("fresh 3", 3),
+    Scenario("fresh 3, disabled", 3, options=LOOPBACK),
+    Scenario("fresh 3, no secret", 3, options={"secret": False}),
+    Scenario("fresh 5", 5),
+    Scenario("1 to 3", 1, lambda box: box.scale(3)),
+    Scenario("3 to 5", 3, lambda box: box.scale(5)),
+    Scenario("3 to 5, no secret", 3, lambda box: box.scale(5), options={"secret": False}),
+    Scenario("lost volume of the first", 3, lose_volume("couchdb-0")),
+    Scenario("lost volume of the last", 3, lose_volume("couchdb-2")),
+    Scenario("lost volume of one of two", 2, lose_volume("couchdb-0")),
+    Scenario("drift of one", 3, restart("couchdb-1")),
+    Scenario("drift of all", 3, restart("couchdb-0", "couchdb-1", "couchdb-2"), {"secret": False}),
+    Scenario("fresh pod", 3, pod="couchdb-1"),
+    Scenario("lost volume, its pod", 3, lose_volume("couchdb-1"), pod="couchdb-1"),
+    Scenario("drift, its pod", 3, restart("couchdb-1"), pod="couchdb-1"),
+]
+
+
+def prepare(scenario: Scenario, box: Sandbox, nursery: Nursery) -> tuple[str | None, ...] | None:
+    """Brings the situation about; returns the identity that must be kept, where one must."""
+    if scenario.happens is None:
+        return None
+    ended = nursery(environment=box.environment())
+    assert ended.code == 0, ended.err
+    age(box, box.pods)
+    kept = identity(box, box.pods[0])
+    scenario.happens(box)
+    return None if scenario.name == "drift of all" else kept
+
+
+def finish_all(scenario: Scenario, box: Sandbox, nursery: Nursery) -> list[str]:
+    """Runs the command again, to the end that the scenario asks for; the steps it took."""
+    pods: list[str | None] = [scenario.pod]
+    if scenario.pod and scenario.happens is None:
+        pods = list(box.pods)  # a fresh set in scope pod is whole when each pod has run
+    steps = []
+    for pod in pods:
+        ended = nursery(environment=box.environment(pod))
+        assert ended.code == 0, ended.err
+        silent(ended, secrets_of(box))
+        steps += ended.steps
+    return steps
+
+
+def check_end(box: Sandbox, kept: tuple[str | None, ...] | None, guard: Guard) -> None:
+    whole(box)
+    if kept is None:
+        spread(box)
+    else:
+        assert {identity(box, pod) for pod in box.pods} == {kept}, "the cluster's own was lost"
+    assert guard.harms == []
+
+
+def count_requests(
+    make: Make, nursery: Nursery, scenario: Scenario, pace: float
+) -> tuple[int, int]:
+    """How many requests and writes an undisturbed run has; it must end as the others must."""
+    with make(scenario.nodes, pace=pace, **scenario.options) as box:
+        kept = prepare(scenario, box, nursery)
+        guard = Guard(box)
+        before = len(box.writes())
+        ended = nursery(environment=box.environment(scenario.pod))
+        assert ended.code == 0, ended.err
+        count, writes = guard.count, len(box.writes()) - before
+        finish_all(scenario, box, nursery)
+        check_end(box, kept, guard)
+        assert guard.idle == []
+        return count, writes
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a run is killed: before or after its n-th request, or its n-th write."""
+
+    number: int
+    after: bool
+    writes: bool = False
+
+
+EVERY = ("fresh 1", "fresh 3")
+"""Of these scenarios every point is tried; of others every write, and some of the requests."""
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_every_crash_point(make: Make, nursery: Nursery, scenario: Scenario) -> None:
+    for pace in [0.0] if DRAWS == 1 else [0.0, 0.1, 1.0]:
+        requests, writes = count_requests(make, nursery, scenario, pace)
+        points = [Point(at, after) for at in range(1, requests + 1) for after in (False, True)]
+        if DRAWS == 1 and scenario.name not in EVERY:
+            points = dice(scenario.name).sample(points, 4)
+            points += [
+                Point(at, after, True) for at in range(1, writes + 1) for after in (False, True)
+            ]
+        all_of(points, lambda point, pace=pace: crash(make, nursery, scenario, pace, point))
+
+
+def crash(make: Make, nursery: Nursery, scenario: Scenario, pace: float, point: Point) -> None:
+    """One run that is killed at one request, then another that ends it."""
+    with make(scenario.nodes, pace=pace, **scenario.options) as box:
+        kept = prepare(scenario, box, nursery)
+        passed = 0
+
+        async def kill(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
+            nonlocal passed
+            passed += not point.writes or request.method != "GET"
+            if passed != point.number or (point.writes and request.method == "GET"):
+                return await proceed()
+            answer: Response | Wire = await proceed() if point.after else Wire(reset=True)
+            running.kill()
+            return answer
+
+        guard = Guard(box, kill)
+        running = nursery.start(environment=box.environment(scenario.pod))
+        killed = running.wait()
+        assert killed.code in (-9, 0), killed.err  # 0: this run had fewer requests
+        silent(killed, secrets_of(box))
+        guard.hook = None
+        guard.idle.clear()
+        finish_all(scenario, box, nursery)
+        check_end(box, kept, guard)
+        assert guard.idle == [], "the second run wrote what the state did not need"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_killed_again_and_again(make: Make, nursery: Nursery, scenario: Scenario) -> None:
+    """Runs that are killed at random requests, one after the other, get there in the end too."""
+
+    def case(draw: int) -> None:
+        draws = dice("again", scenario.name, draw)
+        with make(scenario.nodes, **scenario.options) as box:
+            kept = prepare(scenario, box, nursery)
+            for _ in range(5):
+                at = draws.randint(1, 30)
+
+                async def kill(
+                    number: int, pod: str, request: Request, proceed: Proceed, at: int = at
+                ) -> Any:
+                    answer = await proceed()
+                    if number == at:
+                        running.kill()  # noqa: B023 - it is over before the next one is made
+                    return answer
+
+                guard = Guard(box, kill)
+                running = nursery.start(environment=box.environment(scenario.pod))
+                assert running.wait().code in (-9, 0)
+                assert guard.harms == []
+            guard = Guard(box)
+            finish_all(scenario, box, nursery)
+            check_end(box, kept, guard)
+            assert guard.idle == []
+
+    all_of(range(2 * DRAWS), case)

@@ -1,0 +1,228 @@
+"""Whatever happens to a set, in any order, and however often it is run and killed in between."""
+
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from couchdiscover.sandbox import Sandbox
+from couchdiscover.sandbox.box import Proceed
+from couchdiscover.sandbox.http import Request
+from tests.proof.harness import (
+    COOKIE,
+    DRAWS,
+    PASSWORD,
+    Ended,
+    Guard,
+    Nursery,
+    age,
+    ask,
+    secrets_of,
+    silent,
+    whole,
+)
+
+LARGEST = 4
+
+
+class Life(RuleBasedStateMachine):
+    """A StatefulSet of up to four pods, its user, and couchdiscover.
+
+    At most one volume is lost between two successful runs for the whole set: CouchDB itself keeps
+    no more promises.
+    """
+
+    nursery: Nursery
+
+    @initialize(nodes=st.integers(1, 3), secret=st.booleans(), running=st.booleans())
+    def begin(self, nodes: int, secret: bool, running: bool) -> None:
+        self.box = Sandbox(
+            nodes, pace=0.0, password=PASSWORD, cookie=COOKIE, secret=secret, running=running
+        ).__enter__()
+        self.guard = Guard(self.box)
+        self.documents: dict[str, str] = {}
+        self.formed = False
+        self.hurt = False
+        self.cuts: set[tuple[str, str]] = set()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "box"):
+            return
+        try:
+            self.recover()
+        finally:
+            self.box.__exit__(None, None, None)
+
+    # --- what happens to the set ---
+
+    def up(self) -> list[str]:
+        return [pod for pod in self.box.pods if self.box.node(pod).running]
+
+    @rule(at=st.integers(0, LARGEST - 1))
+    def start_pod(self, at: int) -> None:
+        self.box.start(self.box.pods[at % len(self.box.pods)])
+
+    @rule(at=st.integers(0, LARGEST - 1), kill=st.booleans())
+    def stop_pod(self, at: int, kill: bool) -> None:
+        self.box.stop(self.box.pods[at % len(self.box.pods)], kill=kill)
+
+    @rule(at=st.integers(0, LARGEST - 1))
+    def lose_configuration(self, at: int) -> None:
+        self.box.restart(self.box.pods[at % len(self.box.pods)])
+
+    @precondition(lambda self: not self.formed or (not self.hurt and len(self.box.pods) > 1))
+    @rule(at=st.integers(0, LARGEST - 1), moved=st.booleans())
+    def lose_volume(self, at: int, moved: bool) -> None:
+        pod = self.box.pods[at % len(self.box.pods)]
+        self.hurt = True
+        self.box.replace(pod, data=False) if moved else self.box.wipe(pod)
+
+    @precondition(lambda self: len(self.box.pods) > 1)
+    @rule(a=st.integers(0, LARGEST - 1), b=st.integers(0, LARGEST - 1))
+    def cut(self, a: int, b: int) -> None:
+        one, other = (self.box.node(self.box.pods[n % len(self.box.pods)]).name for n in (a, b))
+        if one != other:
+            self.box.network.cut(one, other)
+            self.cuts.add((one, other))
+
+    @precondition(lambda self: self.cuts)
+    @rule()
+    def heal(self) -> None:
+        for one, other in self.cuts:
+            if {one, other} <= self.box.network.nodes.keys():
+                self.box.network.heal(one, other)
+        self.cuts.clear()
+
+    @precondition(lambda self: len(self.box.pods) < LARGEST)
+    @rule()
+    def scale_up(self) -> None:
+        self.guard.grow(len(self.box.pods) + 1)
+
+    @precondition(lambda self: len(self.box.pods) > 2 and not self.hurt)
+    @rule()
+    def scale_down(self) -> None:
+        self.hurt = True
+        self.box.scale(len(self.box.pods) - 1)
+
+    @precondition(lambda self: self.formed)
+    @rule(number=st.integers(0, 5))
+    def write(self, number: int) -> None:
+        """A user's document, where the cluster takes it."""
+        pod = next((p for p in self.up() if self.box.node(p).databases.openable("_users")), None)
+        if pod is None or self.hurt or len(self.up()) < len(self.box.pods) or self.cuts:
+            return  # a database that is made now may be placed on nodes that are gone
+        name, document = f"orders{number % 2}", f"order-{number}"
+        ask(self.box, pod, f"/{name}", "PUT")
+        answer = ask(self.box, pod, f"/{name}/{document}", "PUT", {"number": number})
+        if answer.status_code == 201:
+            self.documents[f"/{name}/{document}"] = pod
+
+    # --- couchdiscover ---
+
+    @rule(own=st.none() | st.integers(0, LARGEST - 1))
+    def run(self, own: int | None) -> None:
+        self._run(own)
+
+    def _run(self, own: int | None, seconds: float = 1.0) -> Ended:
+        pod = None if own is None else self.box.pods[own % len(self.box.pods)]
+        limits = ("--timeout", f"{seconds}s", "--request-timeout", "1s")
+        ended = self.nursery(*limits, environment=self.box.environment(pod))
+        silent(ended, secrets_of(self.box))
+        assert ended.code in (0, 3, 4), ended.err
+        if pod is None and ended.code == 0:
+            whole(self.box)
+            self.formed, self.hurt = True, False
+            age(self.box, self.box.pods)
+            self._read()
+        if ended.code == 0 and self.guard.finished:
+            self.formed = True
+        return ended
+
+    @rule(own=st.none() | st.integers(0, LARGEST - 1), at=st.integers(1, 30), after=st.booleans())
+    def run_killed(self, own: int | None, at: int, after: bool) -> None:
+        pod = None if own is None else self.box.pods[own % len(self.box.pods)]
+
+        async def kill(number: int, _: str, request: Request, proceed: Proceed) -> Any:
+            if number == at and not after:
+                running.kill()
+            answer = await proceed()
+            if number == at and after:
+                running.kill()
+            return answer
+
+        self.guard.count, self.guard.hook = 0, kill
+        running = self.nursery.start("--timeout", "1s", environment=self.box.environment(pod))
+        ended = running.wait()
+        self.guard.hook = None
+        silent(ended, secrets_of(self.box))
+        assert ended.code in (0, 3, 4, -9), ended.err
+        self.formed |= bool(self.guard.finished)
+
+    @rule(own=st.none() | st.integers(0, LARGEST - 1))
+    def run_with_a_wrong_password(self, own: int | None) -> None:
+        pod = None if own is None else self.box.pods[own % len(self.box.pods)]
+        before = {name: len(self.box.node(name).requests) for name in self.box.pods}
+        wrong = {"COUCHDB_USER": self.box.deployment.user, "COUCHDB_PASSWORD": "mistaken-word"}
+        ended = self.nursery("--timeout", "3.5s", environment=self.box.environment(pod) | wrong)
+        silent(ended, secrets_of(self.box, "mistaken-word"))
+        assert ended.code in (4, 5), ended.err
+        assert ended.code == 5 or len(self.up()) < len(self.box.pods), ended.err
+        for name in self.box.pods:
+            node = self.box.node(name)
+            wrong_logins = [r for r in node.requests[before[name] :] if r.user_ok is False]
+            assert len(wrong_logins) <= 3, name
+            node.accounts.forget()  # what five minutes do
+
+    # --- what always holds ---
+
+    @invariant()
+    def nothing_was_harmed(self) -> None:
+        if hasattr(self, "guard"):
+            assert self.guard.harms == []
+            assert len(self.guard.finished) <= 1, self.guard.finished
+
+    def _read(self) -> None:
+        for path in self.documents:
+            for pod in self.box.pods:
+                answer = ask(self.box, pod, path)
+                assert answer.status_code == 200, (path, pod, answer.text)
+
+    def recover(self) -> None:
+        """In the end all pods are up and see each other; one run, and all is well."""
+        self.heal()
+        names = {node.name for node in self.box.nodes.values()}
+        while any(self.box.node(p).members - names for p in self.box.pods):
+            self.box.scale(len(self.box.pods) + 1)  # those left by a scale-down come back
+            names = {node.name for node in self.box.nodes.values()}
+        for pod in self.box.pods:
+            self.box.start(pod)
+        ended = self._run(None, 40)
+        assert ended.code == 0, ended.err
+        assert self.guard.harms == []
+
+
+def test_a_life(nursery: Nursery) -> None:
+    class Born(Life):
+        pass
+
+    Born.nursery = nursery
+    run_state_machine_as_test(
+        Born,
+        settings=settings(
+            max_examples=10 * DRAWS,
+            stateful_step_count=14,
+            deadline=None,
+            derandomize=DRAWS == 1,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
