@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode
 
 import requests
@@ -157,7 +157,7 @@ class CouchNode:
         path = "/_node/_local/_config"
         sections = _object(self._get(path), path)
         return {
-            name: {key: value for key, value in keys.items() if isinstance(value, str)}
+            name: {key: value for key, value in keys.items() if _is_text(value)}
             for name, keys in sections.items()
             if isinstance(keys, dict)
         }
@@ -354,6 +354,15 @@ def _shard_map(row: Any, path: str) -> ShardMap:
         },
         conflicting=isinstance(document, dict) and bool(document.get("_conflicts")),
     )
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that UTF-8 can hold: JSON can write halves of characters, too."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return isinstance(value, str)
 
 
 def _plain(text: object, limit: int) -> str:

@@ -833,3 +833,11 @@ def test_a_repair_names_where_the_values_come_from() -> None:
     agreeing = [finished(0, 1), finished(1, 0, identity=Identity(None, "uuid", "secret"))]
     assert not needs_uptime([finished(0, 1), finished(1, 0)], [])
     assert drift(agreeing, names(1)).steps == ()
+
+
+def test_a_repair_by_majority_is_nothing_to_warn_of() -> None:
+    odd = finished(2, 0, 1, identity=Identity("x", "uuid", "secret"))
+    nodes = [finished(n, *({0, 1, 2} - {n})) for n in range(2)] + [odd]
+    decision = decide(topology(), view(*nodes, veterans=names(0, 1, 2)), Scope.SET)
+    assert isinstance(decision, Do)
+    assert decision.warnings == ()
