@@ -182,6 +182,7 @@ class Kube:
             return NotYet(f"the Kubernetes API answered {status} to {verb} {what}")
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
             return UsageProblem("the API server's address in the kubeconfig is no URL")
+        # What pykube raises for exec plugins that are too new, and for gcp and oidc.
         if isinstance(error, NotImplementedError | ImportError):
             return UsageProblem(
                 "the kubeconfig's way to authenticate is not supported by pykube-ng: use a token, "

@@ -196,11 +196,11 @@ class Observer:
         watch.ask_again_at = time.monotonic() + LOGIN_PAUSE
         if watch.wrong_logins < tries and not locked:
             return Unreachable(pod.name, f"to accept the credentials; {failure}", node.address)
-        remedy = "correct them, and wait 300 s first" if locked else "correct them"
+        remedy = "correct user or password" + (", and wait 300 s first" if locked else "")
         watch.refused = LoginRefused(
             pod.name,
             f"{pod.name} at {node.address} refused the user {credentials.user!r} "
-            f"(from {credentials.source}): {failure}; {remedy}",
+            f"(from {credentials.source}): {str(failure).rstrip('.')}; {remedy}",
             node.address,
         )
         return watch.refused
