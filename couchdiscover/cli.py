@@ -1,6 +1,6 @@
 """The command line: options and environment → Settings, signals, and the one place that exits.
 
-Commands import what they need inside the function, so that ``--help`` stays fast.
+Commands import what they need inside the function, so that their ``--help`` stays fast.
 """
 
 import gc
@@ -16,9 +16,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from couchdiscover import __version__
 from couchdiscover.errors import CouchdiscoverError, Interrupted, UsageProblem
+from couchdiscover.frontpage import PAGE
 
 if TYPE_CHECKING:
     from couchdiscover.logs import Output, Redactor
@@ -35,10 +37,17 @@ EPILOG = (
     "6 unsafe, 130/143 interrupted."
 )
 
+
+class _Commands(TyperGroup):
+    """The commands; their common page is written by hand."""
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ARG002
+        return PAGE.rstrip()
+
+
 app = typer.Typer(
     name="couchdiscover",
-    help="Assembles the CouchDB nodes of a Kubernetes StatefulSet into one verified cluster.",
-    epilog=EPILOG,
+    cls=_Commands,
     no_args_is_help=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
