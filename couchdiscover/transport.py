@@ -20,6 +20,7 @@ import requests.adapters
 import urllib3
 import urllib3.connection
 import urllib3.connectionpool
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of a decoded answer: ``_membership`` of a thousand nodes has 0.2 MB, a Secret at most 1."""
@@ -110,6 +111,22 @@ class _HttpsConnection(urllib3.connection.HTTPSConnection):
         super().__init__(*args, **kwargs)
         self.response_class = partial(_TimedAnswer, clock=clock)  # type: ignore[assignment]
 
+    def connect(self) -> None:
+        self.ssl_context = _lenient(resolve_cert_reqs(self.cert_reqs))
+        super().connect()
+
+
+def _lenient(cert_reqs: ssl.VerifyMode) -> ssl.SSLContext:
+    """urllib3's settings, less the formal demands on a CA that Python makes from 3.13 on.
+
+    Chain, time and name are checked as ever, and as kubectl and curl check them. But the CAs that
+    EKS, MicroK8s and many a person made lack a key identifier or a key usage, which
+    VERIFY_X509_STRICT insists on (https://github.com/kubernetes-client/python/issues/2394).
+    """
+    context = create_urllib3_context(cert_reqs=cert_reqs)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
 
 class _HttpPool(urllib3.connectionpool.HTTPConnectionPool):
     ConnectionCls = _HttpConnection
@@ -190,11 +207,11 @@ def explain(error: BaseException) -> str:
             case ConnectionRefusedError():
                 return "refuses connections"
             case socket.gaierror():
-                return "its name does not resolve"
+                return "has a name that does not resolve"
             case ssl.SSLCertVerificationError():
-                return f"its TLS certificate is not accepted: {cause.verify_message}"
+                return f"has a TLS certificate that is not accepted: {cause.verify_message}"
             case ssl.SSLError():
-                return f"TLS fails: {cause.reason or 'no TLS spoken there'}"
+                return f"fails at TLS: {cause.reason or 'none is spoken there'}"
             case http.client.RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
                 return "closed the connection without an answer"
             case http.client.IncompleteRead() | http.client.HTTPException():
@@ -204,7 +221,7 @@ def explain(error: BaseException) -> str:
             case TimeoutError() | requests.Timeout():
                 return "did not answer in time"
             case OSError() if cause.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-                return "has no route to it"
+                return "cannot be reached: there is no route to it"
     for cause in causes:
         if isinstance(cause, urllib3.exceptions.TimeoutError):
             return "did not answer in time"

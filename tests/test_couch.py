@@ -437,7 +437,7 @@ def test_tls_by_name_at_an_address(loop: Loop, tmp_path: Path) -> None:
         couch.client("other.example", scheme="https", verify=str(ca_file)),
         couch.client(scheme="https"),
     ):
-        with pytest.raises(NoAnswer, match="its TLS certificate is not accepted"):
+        with pytest.raises(NoAnswer, match="has a TLS certificate that is not accepted"):
             bad.databases()
     assert len(couch.requests) == 2  # no password went to a stranger
     loop.stop(couch.server)

@@ -460,7 +460,7 @@ def test_a_context_without_a_namespace(connect: Callable[..., Kube], namespace: 
         ("http://", UsageProblem, "no URL"),
         ("http://[::1", UsageProblem, ""),
         ("http://127.0.0.1:99999", UsageProblem, "no URL"),
-        ("http://no-such-host.invalid:1", NotYet, "its name does not resolve"),
+        ("http://no-such-host.invalid:1", NotYet, "has a name that does not resolve"),
         ("http://127.0.0.1:1", NotYet, "refuses connections"),
         (17, UsageProblem, ""),
     ],
@@ -543,7 +543,7 @@ def test_in_a_cluster(loop: Loop, account: Path, monkeypatch: pytest.MonkeyPatch
     trustme.CA().cert_pem.write_to_path(account / "ca.crt")
     error = failure(READS["secret"], Kube(Deadline(30)))
     assert type(error) is NotYet
-    assert "its TLS certificate is not accepted" in str(error)
+    assert "has a TLS certificate that is not accepted" in str(error)
     loop.stop(server)
 
 

@@ -8,11 +8,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import requests
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from couchdiscover import transport
 from couchdiscover.deadline import Deadline
@@ -117,7 +123,7 @@ def test_a_name_that_does_not_resolve() -> None:
     with pytest.raises(requests.ConnectionError) as caught:
         session().get("http://no-such-host.invalid/", timeout=5)
     assert not refused(caught.value)
-    assert explain(caught.value) == "its name does not resolve"
+    assert explain(caught.value) == "has a name that does not resolve"
 
 
 def test_a_connection_that_does_not_come_about() -> None:
@@ -292,14 +298,66 @@ def test_a_certificate_of_another_name(
     url = f"https://127.0.0.1:{server.port}/"
     with pytest.raises(requests.exceptions.SSLError) as caught:
         session(tls_name).get(url, timeout=5, verify=ca_file)
-    assert explain(caught.value).startswith("its TLS certificate is not accepted")
+    assert explain(caught.value).startswith("has a TLS certificate that is not accepted")
 
 
 def test_a_certificate_of_an_unknown_authority(serve: Serve, ca_file: str) -> None:
     server = serve(Response(200), tls_for(trustme.CA(), NAME))
     with pytest.raises(requests.exceptions.SSLError) as caught:
         session(NAME).get(f"https://127.0.0.1:{server.port}/", timeout=5, verify=ca_file)
-    assert explain(caught.value).startswith("its TLS certificate is not accepted")
+    assert explain(caught.value).startswith("has a TLS certificate that is not accepted")
+
+
+def plain_authority(folder: Path) -> tuple[str, ssl.SSLContext]:
+    """A CA and a server's certificate without what Python 3.13 asks of them by itself.
+
+    Neither key usages nor key identifiers, as EKS and MicroK8s made theirs.
+    """
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    now = datetime.now(UTC)
+
+    def certificate(common_name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        return x509.CertificateBuilder(
+            issuer_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "plain")]),
+            subject_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]),
+            public_key=key.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - timedelta(hours=1),
+            not_valid_after=now + timedelta(hours=1),
+        )
+
+    constraints = x509.BasicConstraints(ca=True, path_length=None)
+    ca = certificate("plain", keys[0]).add_extension(constraints, critical=True)
+    names = x509.SubjectAlternativeName([x509.DNSName(NAME)])
+    own = certificate(NAME, keys[1]).add_extension(names, critical=False)
+    ca_file, chain = folder / "plain.pem", folder / "server.pem"
+    ca_file.write_bytes(ca.sign(keys[0], hashes.SHA256()).public_bytes(Encoding.PEM))
+    key = keys[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    chain.write_bytes(key + own.sign(keys[0], hashes.SHA256()).public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return str(ca_file), context
+
+
+def test_a_plain_authority_is_as_good_as_for_kubectl(serve: Serve, tmp_path: Path) -> None:
+    ca_file, tls = plain_authority(tmp_path)
+    url = f"https://127.0.0.1:{serve(Response(200, b'hello'), tls).port}/"
+    assert session(NAME).get(url, timeout=5, verify=ca_file).content == b"hello"
+    with pytest.raises(requests.exceptions.SSLError):
+        session("couchdb-1.couchdb").get(url, timeout=5, verify=ca_file)
+
+
+def test_python_would_refuse_a_plain_authority(serve: Serve, tmp_path: Path) -> None:
+    """What the last test is worth, on a Python that is that strict."""
+    ca_file, tls = plain_authority(tmp_path)
+    port = serve(Response(200), tls).port
+    context = ssl.create_default_context(cafile=ca_file)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default from 3.13 on
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+        pytest.raises(ssl.SSLCertVerificationError, match=r"(?i)key"),
+    ):
+        context.wrap_socket(connection, server_hostname=NAME)
 
 
 ASK_ANYONE = """
@@ -334,7 +392,7 @@ def test_tls_to_a_server_without() -> None:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
         with pytest.raises(requests.RequestException) as caught:
             session(NAME).get(url, timeout=5)
-        assert explain(caught.value).startswith("TLS fails")
+        assert explain(caught.value).startswith("fails at TLS")
 
 
 def test_silence_in_the_midst_of_a_handshake() -> None:
@@ -359,8 +417,8 @@ def test_dripping_over_tls(serve: Serve, authority: trustme.CA, ca_file: str) ->
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(113, "No route to host"), "has no route to it"),
-        (OSError(101, "Network is unreachable"), "has no route to it"),
+        (OSError(113, "No route to host"), "cannot be reached: there is no route to it"),
+        (OSError(101, "Network is unreachable"), "cannot be reached: there is no route to it"),
         (BrokenPipeError(), "closed the connection without an answer"),
         (ValueError("secret"), "could not be asked (ValueError)"),
     ],
