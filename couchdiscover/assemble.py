@@ -46,14 +46,16 @@ def assemble(
     while True:
         try:
             topology, view = run.look()
+            on_look(record)
+            decision = run.decide(topology, view)
+            if run.is_outdated(decision, topology):
+                continue
         except DeniedForNow as refusal:
             run.wait({"": str(refusal)}, last_word=refusal.denial)
             continue
         except NotYet as missing:
             run.wait({"": str(missing)})
             continue
-        on_look(record)
-        decision = run.decide(topology, view)
         run.narrator.warn(getattr(decision, "warnings", ()))
         if settings.dry_run:
             return run.foretell(topology, view)
@@ -96,6 +98,19 @@ class _Run:
     def decide(self, topology: Topology, view: ClusterView) -> Decision:
         """What to do now."""
         return decide(topology, view, self.outlook.scope, self._policy)
+
+    def is_outdated(self, decision: Decision, topology: Topology) -> bool:
+        """Whether a cluster would be finished for another size than the StatefulSet has by now.
+
+        Finishing puts the system databases onto the members there are, once and for all; so the
+        size is read right before, whenever it was read last. Raises NotYet.
+        """
+        finishes = isinstance(decision, Do) and any(
+            step.kind is StepKind.FINISH_CLUSTER for step in decision.steps
+        )
+        if not finishes or self.settings.dry_run or self.deadline.passed:
+            return False
+        return self.outlook.read().expected != topology.expected
 
     @property
     def _policy(self) -> Policy:

@@ -37,18 +37,23 @@ class Outlook:
 
     def look(self, *, quick: bool = False) -> tuple[Topology, ClusterView]:
         """Reads the StatefulSet, now and then, and asks every node. Raises NotYet."""
-        discovery = self._discover()
-        observer = self._observe(discovery)
-        if self._topology is None or time.monotonic() - self._read_at >= TOPOLOGY_SECONDS:
-            self._topology = discovery.topology()
-            self._read_at = time.monotonic()
-        topology = self.record.topology = self._topology
+        observer = self._observe(self._discover())
+        topology = self._topology
+        if topology is None or time.monotonic() - self._read_at >= TOPOLOGY_SECONDS:
+            topology = self.read()
+        self.record.topology = topology
         self.narrator.warn(topology.warnings)
         if topology.unpublished and topology.own:
             self.narrator.warn([hidden_pods(topology)])
         view = self.record.view = observer.look(topology, quick=quick)
         self.narrator.seen(view)
         return topology, view
+
+    def read(self) -> Topology:
+        """The StatefulSet and its endpoints as they are now. Raises NotYet."""
+        self._topology = self._discover().topology()
+        self._read_at = time.monotonic()
+        return self._topology
 
     @property
     def scope(self) -> Scope:

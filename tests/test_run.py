@@ -163,6 +163,30 @@ def test_a_scale_up_adds_the_new_nodes_and_leaves_the_old_ones(
     again(couchdiscover, box)
 
 
+def test_a_scale_up_right_before_finishing_is_seen(sandbox: Make, couchdiscover: Command) -> None:
+    """Else the system databases had no copies on the new members, for ever."""
+    box = sandbox(2)
+    grown = threading.Event()
+
+    async def grow(pod: str, request: Request, proceed: Callable[[], Any]) -> Any:
+        import asyncio
+
+        if request.method == "PUT" and not grown.is_set():  # the last member joins
+            grown.set()
+            await asyncio.to_thread(box.scale, 3)
+        return await proceed()
+
+    box.intercept = grow
+    ended = couchdiscover("-o", "json", environment=box.environment())
+    assert ended.code == 0, ended.err
+    steps = [step["step"] for step in ended.json["steps"]]
+    assert (steps.count("finish_cluster"), steps[-1]) == (1, "finish_cluster")
+    whole(box)
+    shards = box.node("couchdb-0").databases.find("_users")
+    assert shards is not None
+    assert {len(holders) for holders in shards.by_range.values()} == {3}
+
+
 def test_a_scale_up_from_one(sandbox: Make, couchdiscover: Command) -> None:
     box = sandbox(1)
     assert couchdiscover(environment=box.environment()).code == 0

@@ -37,9 +37,9 @@ SEED = int(os.environ.get("COUCHDISCOVER_SEED", "5"))
 
 WORKERS = 2
 
-GROWTH_SECONDS = 2.0
-"""How long after a scale-up a run may still go by the former size: it reads the StatefulSet once a
-second, and may be in the midst of finishing."""
+GROWTH_SECONDS = 1.0
+"""How long after a scale-up a run may still go by the former size: it has just read the StatefulSet
+and is about to finish, and ten of them share a processor or two."""
 
 Item = TypeVar("Item")
 Answer = Response | Wire
