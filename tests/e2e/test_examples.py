@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,35 @@ def test_an_application_waits_and_the_smoke_test_passes(
     namespace.whole(3)
     run = namespace.job(example="ci", name="couchdiscover-check")
     assert (run.succeeded, run.codes) == (True, [0])
+
+
+def test_from_outside_through_the_api_server(
+    namespace: Namespace, secret: Callable[[], None]
+) -> None:
+    """As a person at a desk, with a kubeconfig and no way to the pods."""
+    secret()
+    namespace.apply("initcontainer", policy("Parallel"))
+    namespace.rolled_out()
+
+    def ask(command: str) -> Json:
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-m", "couchdiscover", command, "--via=api-proxy"),
+                *(f"--namespace={namespace.name}", "--statefulset=couchdb", "--output=json"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        result: Json = json.loads(ended.stdout)
+        return result
+
+    assert ask("plan")["steps"] == []
+    checked = ask("check")
+    assert checked["result"] == "done"
+    assert len(checked["nodes"]) == 3
 
 
 def test_the_cron_job_heals(namespace: Namespace, secret: Callable[[], None]) -> None:
