@@ -259,7 +259,11 @@ class CouchNode:
 
     def _open_session(self) -> None:
         self._logged_in = False
+        self._session.cookies.clear()
         self.log_in()
+        if "AuthSession" not in self._session.cookies:
+            # Going on as nobody would end in a 401, and look as if the password were wrong.
+            raise NoAnswer("POST /_session opened no session")
         self._logged_in = True
 
     def _request(
