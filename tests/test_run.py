@@ -310,7 +310,7 @@ def test_over_https_each_node_is_known_by_its_own_name(
     box = sandbox(3, tls=context)
     unknown = couchdiscover("--timeout", "5s", environment=box.environment())
     assert unknown.code == 4
-    assert "TLS certificate is not accepted" in unknown.last_line
+    assert "has a TLS certificate that is not accepted" in unknown.last_line
     ca_file = couchdiscover.folder / "ca.pem"
     authority.cert_pem.write_to_path(str(ca_file))
     ended = couchdiscover("--ca-file", str(ca_file), environment=box.environment())
