@@ -56,10 +56,11 @@ def imagine(view: ClusterView, steps: Iterable[Step]) -> ClusterView:
                 nodes[step.pod] = replace(node, identity=_changed(node, secret="new"))  # noqa: S106
             case StepKind.ADD_NODE:
                 nodes = _joined(view, node, step.name)
-                new = {step.pod} if view.veterans and node.name not in view.veterans else set()
-                view = replace(
-                    view, joined=view.joined | {step.pod}, newcomers=view.newcomers | new
-                )
+                if step.name not in node.overdue:
+                    new = {step.pod} if view.veterans and node.name not in view.veterans else set()
+                    view = replace(
+                        view, joined=view.joined | {step.pod}, newcomers=view.newcomers | new
+                    )
             case StepKind.FINISH_CLUSTER:
                 nodes = _finished(view, node)
             case StepKind.ENSURE_DB:
@@ -91,6 +92,7 @@ def _joined(view: ClusterView, node: NodeView, name: str) -> dict[str, NodeView]
             all_nodes=alive | (known & names),
             state=state if member is node else member.state,
             holdings=None,
+            overdue=frozenset(),
             identity=member.identity or (Identity() if finished else None),
         )
         for member in members

@@ -122,7 +122,8 @@ class NodeView:
 
     ``all_nodes`` are the nodes it is connected to, itself included; ``cluster_nodes`` the members
     it knows of. ``unreadable`` are databases that were asked for and cannot be opened from it.
-    ``severed`` says, of a member that is not connected, the likeliest cause.
+    ``severed`` says, of a member that is not connected, the likeliest cause. ``overdue`` are the
+    Erlang names of fellow members that it should have learned of by replication long ago.
     """
 
     pod: str
@@ -137,6 +138,7 @@ class NodeView:
     identity: Identity | None = None
     uptime: float | None = None
     severed: str | None = None
+    overdue: frozenset[str] = frozenset()
 
     @property
     def finished(self) -> bool:
@@ -255,7 +257,8 @@ class StepKind(StrEnum):
 class Step:
     """One change. ``pod`` is the node that the request goes to.
 
-    ``to`` is the other pod of it: the coordinator that is joined, or the source of the identity.
+    ``to`` is the other pod of it: the coordinator that is joined, a member that the node has not
+    learned of, or the source of the identity.
     ``name`` is ``to``'s Erlang name, or the database; ``keys`` the values that are taken over.
     """
 

@@ -41,6 +41,14 @@ LOGIN_PAUSE = 1.0
 SEVERED_SECONDS = 2.0
 """Seconds after which a member that is not connected is looked into."""
 
+LEARNING_SECONDS = 2.0
+"""Seconds within which members learn of each other by replication: as a rule it takes 0.1 to 0.2.
+
+It may also never happen. A node hands news on to the members that it knows of at that moment, and
+of several that join at once it may not know one yet (src/mem3/src/mem3_sync_event_listener.erl,
+mem3_nodes.erl). And where a member's document was deleted, after a scale-down, a pod that comes
+back under this name is unknown to those that remember the deletion."""
+
 
 @dataclass(slots=True)
 class _Watch:
@@ -51,6 +59,8 @@ class _Watch:
     refused: LoginRefused | None = None
     apart_since: float | None = None
     severed: str | None = None
+    unlisted: Mapping[str, float] = field(default_factory=dict)
+    """Fellow members that it does not list, and since when."""
 
 
 @dataclass(slots=True)
@@ -75,7 +85,11 @@ class Observer:
         if step.kind is StepKind.FINISH_CLUSTER:
             self._finished_here = True
         known = self._last.sight(step.pod) if self._last else None
-        if step.kind is StepKind.ADD_NODE and isinstance(known, NodeView):
+        if (
+            step.kind is StepKind.ADD_NODE
+            and isinstance(known, NodeView)
+            and step.name not in known.overdue  # it is in, and only told of another member
+        ):
             self._joined[step.pod] = known.name
             if self._veterans and known.name not in self._veterans:
                 self._newcomers.add(step.pod)
@@ -157,7 +171,13 @@ class Observer:
         name = known.name if known else node.local_name()
         if known and quick:
             connected, members = node.membership()
-            return replace(known, all_nodes=connected, cluster_nodes=members, severed=None)
+            return replace(
+                known,
+                all_nodes=connected,
+                cluster_nodes=members,
+                severed=None,
+                overdue=frozenset(),
+            )
         state = node.setup_state(self.databases)
         unreadable: tuple[str, ...] = ()
         extra = set(self.databases) - set(DEFAULT_DATABASES)
@@ -250,7 +270,7 @@ class Observer:
                     lambda client, node: replace(node, uptime=client.uptime()),
                 ),
             )
-        return self._diagnosed(view)
+        return self._diagnosed(self._reminded(view))
 
     def _given_uuid(self, topology: Topology, view: ClusterView) -> dict[str, NodeView]:
         """Has one node make a uuid where all have lost theirs, as after a rolling restart.
@@ -288,6 +308,29 @@ class Observer:
 
         answers = for_each(nodes, ask, self.fleet.patience) if nodes else []
         return {node.pod: node for node in answers if node is not None}
+
+    def _reminded(self, view: ClusterView) -> ClusterView:
+        """Tells, of members that do not learn of another one, of which."""
+        now = time.monotonic()
+        late: dict[str, NodeView] = {}
+        for group in groups(view):
+            answering = frozenset(node.name for node in group.nodes)
+            lists = {node.cluster_nodes for node in group.nodes}  # few, where the nodes agree
+            missing = {names: answering - names for names in lists}
+            for node in group.nodes:
+                watch = self._watches.setdefault(node.pod, _Watch())
+                before = watch.unlisted
+                watch.unlisted = {
+                    name: before.get(name, now) for name in missing[node.cluster_nodes]
+                }
+                overdue = frozenset(
+                    name
+                    for name, since in watch.unlisted.items()
+                    if now - since >= LEARNING_SECONDS
+                )
+                if overdue:
+                    late[node.pod] = replace(node, overdue=overdue)
+        return _with(view, late)
 
     def _diagnosed(self, view: ClusterView) -> ClusterView:
         """Tells, of members that stay unconnected, why."""

@@ -93,6 +93,8 @@ def _decide_set(topology: Topology, view: ClusterView, policy: Policy) -> Decisi
         joining.append(_join(node, coordinator))
     if enabling or joining:
         return Do((*enabling, *joining))
+    if introductions := _introductions(view, view.nodes):
+        return Do(introductions)
 
     waits |= _partings(topology, view, matching)
     if waits:
@@ -167,11 +169,21 @@ def _complete(topology: Topology, view: ClusterView, group: Cluster, own: NodeVi
     if own.alone and coordinator.pod != own.pod:
         return Do((_join(own, coordinator),))
     listing = [node for node in group.nodes if own.name in node.cluster_nodes & node.all_nodes]
+    lessons = _introductions(view, [own])
+    if coordinator is not own and own.name in coordinator.overdue:
+        lessons += (_introduce(coordinator, own),)
+    if lessons:
+        return Do(lessons)
     if coordinator not in listing or (own.pod in view.joined and listing == [own]):
         missing = coordinator.pod if coordinator is not own else "another member"
-        return Wait(
-            {own.pod: f"to be listed as a connected member by {missing}{_cause(view, own.pod)}"}
-        )
+        return Wait({own.pod: _unlisted_by(missing) + _cause(view, own.pod)})
+    unknown = [
+        node.pod
+        for node in group.nodes
+        if node.name in coordinator.cluster_nodes - own.cluster_nodes
+    ]
+    if unknown:  # the coordinator hands on what comes later, but maybe not what came together
+        return Wait({own.pod: f"to list {unknown[0]} as a member"})
     matching = match(topology, view, coordinator.cluster_nodes)
     absent = [pod.name for pod in topology.expected if pod.name not in matching.names]
     if absent:
@@ -199,6 +211,14 @@ def _complete(topology: Topology, view: ClusterView, group: Cluster, own: NodeVi
 
 def _settle_own(topology: Topology, view: ClusterView, own: NodeView, policy: Policy) -> Decision:
     """The own node is in: what is left is its share of databases and identity."""
+    if unheard := [
+        node
+        for node in view.nodes
+        if node.name in own.cluster_nodes and not node.alone and own.name not in node.cluster_nodes
+    ]:
+        # As after a scale-down that was cleared up, where the volume is kept and comes back.
+        steps = tuple(_introduce(node, own) for node in unheard if own.name in node.overdue)
+        return Do(steps) if steps else Wait({own.pod: _unlisted_by(unheard[0].pod)})
     if missing := _missing_databases([own], own):
         return missing
     notes = (*_notes(topology, view, own), *_shard_notes(view))
@@ -262,6 +282,31 @@ def _join(node: NodeView, coordinator: NodeView) -> Step:
         f"it is no member of {coordinator.pod}'s cluster yet",
         to=coordinator.pod,
         name=coordinator.name,
+    )
+
+
+def _introduce(node: NodeView, member: NodeView) -> Step:
+    return Step(
+        StepKind.ADD_NODE,
+        node.pod,
+        f"it has not learned of {member.pod} by replication",
+        to=member.pod,
+        name=member.name,
+    )
+
+
+def _introductions(view: ClusterView, nodes: Iterable[NodeView]) -> tuple[Step, ...]:
+    """Tells nodes of fellow members that replication keeps from them.
+
+    The document is the very one that replication would bring: CouchDB gives a first revision its
+    number by what it holds, so that the two are one and never in conflict.
+    """
+    late = [node for node in nodes if node.overdue]
+    members = {node.name: node for node in view.nodes} if late else {}
+    return tuple(
+        _introduce(node, members[name])
+        for node in late
+        for name in sorted(node.overdue & members.keys())
     )
 
 
@@ -342,6 +387,10 @@ def _partings(topology: Topology, view: ClusterView, matching: Matching) -> dict
         for name in foreign:
             waits.setdefault(node.pod, f"to lose its connection to {name}, which is no member")
     return waits
+
+
+def _unlisted_by(pod: str) -> str:
+    return f"to be listed as a connected member by {pod}"
 
 
 def _cause(view: ClusterView, pod: str) -> str:

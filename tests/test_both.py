@@ -4,6 +4,7 @@ What is true of the simulator alone would prove nothing: each of these looks at 
 as anybody could.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,37 @@ def test_scale_up_then_a_lost_volume_then_a_rolling_restart(
     whole(box)
     for pod in box.pods:
         assert ask(box, pod, "/orders/first")["amount"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "own"), [(True, "couchdb-2"), (False, None), (False, "couchdb-2")]
+)
+def test_a_member_that_was_removed_comes_back(
+    any_sandbox: Make, couchdiscover: Command, kept: bool, own: str | None
+) -> None:
+    """A scale-down, cleared up as the manual says, and a scale-up, with the old volume or none.
+
+    The others remember that the document of this member was deleted.
+    """
+    box = any_sandbox(3)
+    assemble(couchdiscover, box)
+    ask(box, "couchdb-0", "/orders", "PUT")
+    ask(box, "couchdb-0", "/orders/first", "PUT", {"amount": 1})
+    box.stop("couchdb-2")
+    document = f"/_node/_local/_nodes/{box.nodes['couchdb-2'].name}"
+    revision = ask(box, "couchdb-0", document)["_rev"]
+    ask(box, "couchdb-0", f"{document}?rev={revision}", "DELETE")
+    while len(ask(box, "couchdb-1", "/_membership")["cluster_nodes"]) > 2:
+        time.sleep(0.05)
+    box.start("couchdb-2")
+    if not kept:
+        box.wipe("couchdb-2")
+    steps = assemble(couchdiscover, box, own)
+    assert "add_node couchdb-0" in steps, "the node that remembers the deletion is told"
+    whole(box)
+    for pod in box.pods:
+        assert ask(box, pod, "/orders/first")["amount"] == 1
+    assert assemble(couchdiscover, box) == []
 
 
 def test_every_pod_brings_itself_in_all_at_once(any_sandbox: Make, couchdiscover: Command) -> None:

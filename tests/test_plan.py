@@ -423,6 +423,80 @@ def test_without_repair_drift_is_a_warning() -> None:
     assert "couchdb-2" in decision.warnings[0]
 
 
+# --- members that do not learn of one another ---
+
+
+def test_a_member_that_never_hears_of_another_is_told_of_it() -> None:
+    everybody = names(0, 1, 2)
+    deaf = node(2, names(0, 2), connected=everybody)
+    full = [node(n, everybody, identity=SAME) for n in range(2)]
+    early = decide(topology(), view(*full, deaf), Scope.SET)
+    assert waits(early) == {"couchdb-2": "to list couchdb-1 as a member"}
+    seen = view(*full, replace(deaf, overdue=names(1)))
+    decision = decide(topology(), seen, Scope.SET)
+    assert isinstance(decision, Do)
+    (step,) = decision.steps
+    assert (step.kind, step.pod, step.to, step.name) == (
+        StepKind.ADD_NODE,
+        "couchdb-2",
+        "couchdb-1",
+        erlang_name(1),
+    )
+    assert step.why == "it has not learned of couchdb-1 by replication"
+    after = imagine(seen, decision.steps)
+    assert after.joined == frozenset(), "it was in before"
+    assert kinds(decide(topology(), after, Scope.SET)) == ["finish_cluster couchdb-0"]
+
+
+def test_a_newcomer_is_told_of_while_others_are_silent() -> None:
+    old = finished(0, 1, overdue=names(2))
+    new = node(2, names(0, 2))
+    decision = decide(topology(), view(old, down(1), new), Scope.SET)
+    assert kinds(decision) == ["add_node couchdb-0"]
+
+
+def test_a_silent_member_is_not_told_of() -> None:
+    seen = view(finished(0, overdue=names(1)), down(1))
+    assert isinstance(decide(topology(2), seen, Scope.SET), Wait)
+
+
+def test_in_scope_pod_the_coordinator_is_told_of_the_own_node() -> None:
+    both = names(0, 1)
+    own = node(1, both)
+    deaf = finished(0, overdue=names(1))
+    early = decide(topology(2, own=1), view(replace(deaf, overdue=frozenset()), own), Scope.POD)
+    assert waits(early) == {"couchdb-1": "to be listed as a connected member by couchdb-0"}
+    decision = decide(topology(2, own=1), view(deaf, own), Scope.POD)
+    assert kinds(decision) == ["add_node couchdb-0"]
+    assert isinstance(decision, Do)
+    assert decision.steps[0].name == own.name
+
+
+def test_in_scope_pod_the_own_node_hears_of_all_that_the_coordinator_lists() -> None:
+    everybody = names(0, 1, 2)
+    lead, other = (node(n, everybody, identity=SAME) for n in range(2))
+    own = node(2, names(0, 2), connected=everybody)
+    early = decide(topology(own=2), view(lead, other, own), Scope.POD)
+    assert waits(early) == {"couchdb-2": "to list couchdb-1 as a member"}
+    seen = view(lead, other, replace(own, overdue=names(1)))
+    assert kinds(decide(topology(own=2), seen, Scope.POD)) == ["add_node couchdb-2"]
+    late = view(lead, replace(other, cluster_nodes=names(0, 1), overdue=names(2)), own)
+    assert isinstance(decide(topology(own=2), late, Scope.POD), Wait), "that is the other's to do"
+    assert kinds(decide(topology(own=0), late, Scope.POD)) == ["finish_cluster couchdb-0"]
+
+
+def test_in_scope_pod_a_member_that_nobody_lists_any_more_is_no_success() -> None:
+    others = [finished(n, 1 - n, connected=names(0, 1, 2)) for n in range(2)]
+    own = finished(2, 0, 1)
+    early = decide(topology(own=2), view(*others, own), Scope.POD)
+    assert waits(early) == {"couchdb-2": "to be listed as a connected member by couchdb-0"}
+    overdue = [replace(each, overdue=names(2)) for each in others]
+    decision = decide(topology(own=2), view(*overdue, own), Scope.POD)
+    assert kinds(decision) == ["add_node couchdb-0", "add_node couchdb-1"]
+    wiped = [node(0), finished(1, 0, 2)]
+    assert isinstance(decide(topology(own=2), view(*wiped, own), Scope.POD), Done)
+
+
 # --- any view ---
 
 STATES = st.sampled_from(list(SetupState))
@@ -462,6 +536,9 @@ def situations(draw: st.DrawFn) -> tuple[Topology, ClusterView, Scope]:
             st.sampled_from([SetupState.ENABLED, SetupState.FINISHED]) if normal else STATES
         )
         seen = node(n, members, state=state, connected=connected, identity=draw(identities()))
+        if draw(st.booleans()):
+            late = frozenset(draw(st.sets(st.sampled_from(everybody)))) - members
+            seen = replace(seen, overdue=late)
         if seen.alone:
             databases = frozenset() if normal else frozenset(draw(DATABASES))
             filled = databases & frozenset(draw(DATABASES))
@@ -489,7 +566,8 @@ def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
             assert step.pod in answering, "a write to a silent node"
             if step.kind is StepKind.ADD_NODE:
                 joining, lead = answering[step.pod], by_name[step.name]
-                assert joining.alone
+                assert joining.alone or lead.name in joining.overdue
+                assert lead.name not in joining.cluster_nodes
                 assert step.pod != step.to == lead.pod
                 assert len(clusters(seen)) <= 1 or scope is Scope.POD
             if step.kind is StepKind.FINISH_CLUSTER:
@@ -504,7 +582,8 @@ def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
                 assert step.to in answering
                 assert scope is Scope.SET or step.pod == place.own
             if scope is Scope.POD and step.kind is not StepKind.FINISH_CLUSTER:
-                assert step.pod == place.own or step.kind is StepKind.SET_SECRET
+                of_own = step.kind is StepKind.ADD_NODE and step.to == place.own
+                assert step.pod == place.own or of_own or step.kind is StepKind.SET_SECRET
         seen = imagine(seen, decision.steps)
     assert len(finished_through) <= 1, "finished through two nodes"
     if isinstance(decision, Wait):

@@ -90,7 +90,9 @@ class Sandbox:
     says whether the nodes are up from the start. ``tls`` has the nodes serve https, ``api_tls`` the
     API; ``token`` makes the API ask for one, which the kubeconfig then has. ``node_options`` are
     further arguments of every node, ``pod_options`` of single ones, by pod. With ``real``, a folder
-    that holds a CouchDB release, the nodes are real; ``intercept`` is then for the API only.
+    that holds a CouchDB release, the nodes are real, and whoever asks them asks them directly:
+    ``intercept`` is then for the API only. With ``front`` the sandbox listens in their place and
+    passes on what comes, so that their requests are intercepted and recorded too.
 
     All methods may be called from any thread but the sandbox's own (see ``intercept``).
 
@@ -118,6 +120,7 @@ class Sandbox:
         running: bool = True,
         tls: ssl.SSLContext | None = None,
         real: Path | None = None,
+        front: bool = False,
         api_tls: ssl.SSLContext | None = None,
         token: str | None = None,
         node_options: Mapping[str, Any] | None = None,
@@ -160,6 +163,8 @@ class Sandbox:
         self._token = token
         self._real_home = real
         self._real: RealNetwork | None = None
+        self._front = front or real is None
+        self._real_port = self._addresses.port
         self._node_options = dict(node_options or {})
         self._pod_options = dict(pod_options or {})
         self._pods: dict[str, _Pod] = {}
@@ -200,6 +205,8 @@ class Sandbox:
             names = [self._host(self._pod_name(index)) for index in range(count)]
             hosts = {name: self._addresses.take()[0] for name in names}
             self._real = RealNetwork(self._real_home, self._folder, hosts, self._addresses)
+            if self._front:
+                self._real_port = self._addresses.free_port(host)
         for index in range(self._count):
             self._create(self._pod_name(index))
         if self._running:
@@ -280,9 +287,9 @@ class Sandbox:
     def requests(self) -> list[CouchRequest]:
         """All requests to the nodes in the order they came in, intercepted ones too.
 
-        Raises RuntimeError where the nodes are real: nobody stands between them and who asks.
+        Raises RuntimeError where nobody stands between real nodes and who asks them.
         """
-        if self.is_real:
+        if not self._front:
             raise RuntimeError("requests of real nodes are not recorded")
         return list(self._log)
 
@@ -430,7 +437,7 @@ class Sandbox:
         options |= {**self._node_options, **self._pod_options.get(pod, {})}
         node: AnyNode
         if self._real is not None:
-            node = RealNode(self._real, **options)
+            node = RealNode(self._real, **{**options, "port": self._real_port})
         else:
             node = Node(self.network, **{**options, "running": False})
         self._pods[pod] = _Pod(node, address, port)
@@ -446,11 +453,12 @@ class Sandbox:
             found = self._pods[pod]
             if isinstance(found.node, Node):
                 found.node.start()
-                self._listen(pod, found, found.node)
+            if self._front:
+                self._listen(pod, found)
 
-    def _listen(self, pod: str, found: _Pod, node: Node) -> None:
+    def _listen(self, pod: str, found: _Pod) -> None:
         if found.server is None and self._loop is not None:
-            handler = partial(self._answer_couchdb, pod, node)
+            handler = partial(self._answer_couchdb, pod, found.node)
             found.server = self._loop.serve(handler, found.address, found.port, self._tls)
 
     def _refuse(self, found: _Pod) -> None:
@@ -470,7 +478,7 @@ class Sandbox:
 
     # --- requests ---
 
-    async def _answer_couchdb(self, pod: str, node: Node, request: Request) -> Response | Wire:
+    async def _answer_couchdb(self, pod: str, node: AnyNode, request: Request) -> Response | Wire:
         request = replace(request, node=pod)
         entry = CouchRequest(pod, request, time.monotonic())
         self._log.append(entry)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from couchdiscover.sandbox.http import Request, Response, Wire, forward
 from couchdiscover.sandbox.loopback import Addresses, is_free
 
 START_SECONDS = 60.0
@@ -56,7 +57,7 @@ class RealNode:
     """
 
     requests = None
-    """Nobody stands between a real node and who talks to it: its requests are not recorded."""
+    """What a simulated node remembers of its requests; a real one tells nobody."""
 
     def __init__(
         self,
@@ -207,6 +208,10 @@ class RealNode:
             self._reset_config()
         if was_running:
             self.start()
+
+    async def handle(self, request: Request) -> Response | Wire:
+        """Has the process answer a request that came in elsewhere."""
+        return await forward(request, self.address, self.port)
 
     def read_log(self) -> str:
         """What the node wrote so far, to its console and to its log."""

@@ -1,6 +1,8 @@
 """One nursery for all proofs, and the seed in the header of whatever fails."""
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,5 +29,18 @@ def make() -> Callable[..., Sandbox]:
 
     def made(nodes: int = 3, **options: Any) -> Sandbox:
         return Sandbox(nodes, **{"pace": 0.0, "password": PASSWORD, "cookie": COOKIE, **options})
+
+    return made
+
+
+@pytest.fixture
+def make_real(make: Callable[..., Sandbox]) -> Callable[..., Sandbox]:
+    """Makes the same of real nodes, each behind a front; they have a pace of their own."""
+    home = os.environ.get("COUCHDB_HOME")
+    if not home:
+        pytest.skip("COUCHDB_HOME names no CouchDB release")
+
+    def made(nodes: int = 3, **options: Any) -> Sandbox:
+        return make(nodes, real=Path(home), front=True, **options)
 
     return made

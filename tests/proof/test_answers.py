@@ -28,12 +28,10 @@ SLACK = 3.0
 """Seconds beyond the deadline within which a run must be over on a busy machine."""
 
 
-def run(
-    nursery: Nursery, box: Sandbox, seconds: float, pod: str | None = None, *more: str
-) -> Ended:
+def run(nursery: Nursery, box: Sandbox, seconds: float, pod: str | None = None) -> Ended:
     """A run with short requests; it must respect its deadline and keep its secrets."""
     limits = ("--timeout", f"{seconds}s", "--request-timeout", "0.5s")
-    ended = nursery(*limits, *more, environment=box.environment(pod))
+    ended = nursery(*limits, environment=box.environment(pod))
     silent(ended, secrets_of(box))
     assert ended.json["elapsed_seconds"] < seconds + SLACK
     assert ended.json["exit_code"] == ended.code
@@ -64,79 +62,84 @@ def test_one_answer_gone_wrong(make: Make, nursery: Nursery, name: str) -> None:
     if DRAWS == 1:
         points = sorted({1, 3, *dice(name).sample(points, 3), count - 6, count - 2})
 
-    def case(at: int) -> None:
-        with make(3, token=TOKEN, secret=at % 2 == 0) as box:
-            hit: list[tuple[str, str, str]] = []
+    all_of(points, lambda at: one_wrong(make, nursery, name, at), workers=4)
 
-            async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
-                if number != at:
-                    return await proceed()
-                hit.append((pod, request.method, request.path))
-                return await FAULTS[name](pod, request, proceed)
 
-            guard = Guard(box, spoil)
-            ended = run(nursery, box, 20)
-            denied = name == "403" and bool(hit) and hit[0][0] != API and hit[0][1] == "GET"
-            assert ended.code == (5 if denied else 0), (hit, ended.err[-2000:])
-            if not denied:
-                whole(box)
-            recovers(nursery, box, guard, [None])
+def one_wrong(make: Make, nursery: Nursery, name: str, at: int) -> None:
+    """One request gets a wrong answer: the run puts up with it, and so does the next."""
+    with make(3, token=TOKEN, secret=at % 2 == 0) as box:
+        hit: list[tuple[str, str, str]] = []
 
-    all_of(points, case, workers=4)
+        async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
+            if number != at:
+                return await proceed()
+            hit.append((pod, request.method, request.path))
+            return await FAULTS[name](pod, request, proceed)
+
+        guard = Guard(box, spoil)
+        ended = run(nursery, box, 20)
+        denied = name == "403" and bool(hit) and hit[0][0] != API and hit[0][1] == "GET"
+        assert ended.code == (5 if denied else 0), (hit, ended.err[-2000:])
+        if not denied:
+            whole(box)
+        recovers(nursery, box, guard, [None])
 
 
 @pytest.mark.parametrize("where", ["couchdb-0", "couchdb-2", API, "writes", "all"])
 def test_an_answer_that_stays_wrong(make: Make, nursery: Nursery, where: str) -> None:
     """From some request on one server, or all writes, or everything: the right code, in time."""
 
-    def case(drawn: tuple[str, int]) -> None:
-        name, draw = drawn
-        draws = dice("stays", where, name, draw)
-        begin = draws.choice([1, 3, draws.randint(1, 20)])
-        with make(3, token=TOKEN) as box:
+    cases = [(name, draw) for name in FAULTS for draw in range(DRAWS)]
+    all_of(cases, lambda drawn: stays_wrong(make, nursery, where, *drawn), workers=8)
 
-            async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
-                chosen = where in (pod, "all") or (where == "writes" and request.method != "GET")
-                if number < begin or not chosen:
-                    return await proceed()
-                return await FAULTS[name](pod, request, proceed)
 
-            guard = Guard(box, spoil)
-            pod = draws.choice([None, None, "couchdb-1", "couchdb-2"])
-            ended = run(nursery, box, 1.5, pod)
-            allowed = {0, 4, 5} if name in ("401", "403") else {0, 4}
-            assert ended.code in allowed, (where, begin, pod, ended.err[-2000:])
-            if where == "all" and begin == 1 and name != "mistyped":
-                assert ended.code != 0
-            recovers(nursery, box, guard, box.pods if pod else [None])
+def stays_wrong(make: Make, nursery: Nursery, where: str, name: str, draw: int) -> None:
+    """The run fails in time with the right code, and once all is well the next one succeeds."""
+    draws = dice("stays", where, name, draw)
+    begin = draws.choice([1, 3, draws.randint(1, 20)])
+    with make(3, token=TOKEN) as box:
 
-    all_of([(name, draw) for name in FAULTS for draw in range(DRAWS)], case, workers=8)
+        async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
+            chosen = where in (pod, "all") or (where == "writes" and request.method != "GET")
+            if number < begin or not chosen:
+                return await proceed()
+            return await FAULTS[name](pod, request, proceed)
+
+        guard = Guard(box, spoil)
+        pod = draws.choice([None, None, "couchdb-1", "couchdb-2"])
+        ended = run(nursery, box, 1.5, pod)
+        allowed = {0, 4, 5} if name in ("401", "403") else {0, 4}
+        assert ended.code in allowed, (where, begin, pod, ended.err[-2000:])
+        if where == "all" and begin == 1 and name != "mistyped":
+            assert ended.code != 0
+        recovers(nursery, box, guard, box.pods if pod else [None])
 
 
 def test_answers_go_wrong_at_random(make: Make, nursery: Nursery) -> None:
     """Every request of some runs may go wrong, in any way, fresh or assembled, in any scope."""
+    all_of(range(40 * DRAWS), lambda draw: some_wrong(make, nursery, draw), workers=6)
 
-    def case(draw: int) -> None:
-        draws = dice("random", draw)
-        often = draws.choice([0.05, 0.15, 0.4])
-        names = [name for name in FAULTS if name != "403"]
-        with make(draws.choice([1, 2, 3, 5]), token=TOKEN, secret=draws.random() < 0.5) as box:
-            if draws.random() < 0.4:
-                assert nursery(environment=box.environment()).code == 0
-                if draws.random() < 0.5:
-                    box.scale(len(box.pods) + 1)
-                else:
-                    box.replace(draws.choice(box.pods), data=draws.random() < 0.5)
 
-            async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
-                if draws.random() >= often:
-                    return await proceed()
-                return await FAULTS[draws.choice(names)](pod, request, proceed)
+def some_wrong(make: Make, nursery: Nursery, draw: int) -> None:
+    """A few of the answers, or many, each in another way."""
+    draws = dice("random", draw)
+    often = draws.choice([0.05, 0.15, 0.4])
+    names = [name for name in FAULTS if name != "403"]
+    with make(draws.choice([1, 2, 3, 5]), token=TOKEN, secret=draws.random() < 0.5) as box:
+        if draws.random() < 0.4:
+            assert nursery(environment=box.environment()).code == 0
+            if draws.random() < 0.5:
+                box.scale(len(box.pods) + 1)
+            else:
+                box.replace(draws.choice(box.pods), data=draws.random() < 0.5)
 
-            guard = Guard(box, spoil)
-            pod = draws.choice([None, *box.pods])
-            ended = run(nursery, box, 4, pod)
-            assert ended.code in (0, 4, 5), ended.err
-            recovers(nursery, box, guard, [*box.pods, None])
+        async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
+            if draws.random() >= often:
+                return await proceed()
+            return await FAULTS[draws.choice(names)](pod, request, proceed)
 
-    all_of(range(40 * DRAWS), case, workers=6)
+        guard = Guard(box, spoil)
+        pod = draws.choice([None, *box.pods])
+        ended = run(nursery, box, 4, pod)
+        assert ended.code in (0, 4, 5), ended.err
+        recovers(nursery, box, guard, [*box.pods, None])

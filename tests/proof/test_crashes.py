@@ -16,7 +16,7 @@ from tests.proof.harness import (
     age,
     all_of,
     dice,
-    identity,
+    facts,
     secrets_of,
     silent,
     spread,
@@ -49,7 +49,7 @@ def lose_volume(pod: str) -> Callable[[Sandbox], None]:
 def restart(*pods: str) -> Callable[[Sandbox], None]:
     def happen(box: Sandbox) -> None:
         for pod in pods:
-            box.node(pod).restart_as_official_image()
+            box.nodes[pod].restart_as_official_image()
 
     return happen
 
@@ -84,7 +84,7 @@ def prepare(scenario: Scenario, box: Sandbox, nursery: Nursery) -> tuple[str | N
     ended = nursery(environment=box.environment())
     assert ended.code == 0, ended.err
     age(box, box.pods)
-    kept = identity(box, box.pods[0])
+    kept = facts(box, box.pods[0]).identity
     scenario.happens(box)
     return None if scenario.name == "drift of all" else kept
 
@@ -108,47 +108,66 @@ def check_end(box: Sandbox, kept: tuple[str | None, ...] | None, guard: Guard) -
     if kept is None:
         spread(box)
     else:
-        assert {identity(box, pod) for pod in box.pods} == {kept}, "the cluster's own was lost"
+        assert {facts(box, pod).identity for pod in box.pods} == {kept}, (
+            "the cluster's own was lost"
+        )
     assert guard.harms == []
-
-
-def count_requests(make: Make, nursery: Nursery, scenario: Scenario, pace: float) -> int:
-    """How many requests an undisturbed run has; it must end as the others must."""
-    with make(scenario.nodes, pace=pace, **scenario.options) as box:
-        kept = prepare(scenario, box, nursery)
-        guard = Guard(box)
-        ended = nursery(environment=box.environment(scenario.pod))
-        assert ended.code == 0, ended.err
-        count = guard.count
-        finish_all(scenario, box, nursery)
-        check_end(box, kept, guard)
-        assert guard.idle == []
-        return count
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a run is killed: before or after its n-th request."""
+    """Where a run is killed: before or after its n-th request, or n-th write."""
 
     number: int
     after: bool
+    writes: bool = False
+
+    def counts(self, request: Request) -> bool:
+        return not self.writes or request.method not in ("GET", "HEAD")
+
+
+def crash_points(
+    make: Make, nursery: Nursery, scenario: Scenario, pace: float = 0.0, *, writes: bool = False
+) -> list[Point]:
+    """Those of an undisturbed run, which must end as the others must."""
+    with make(scenario.nodes, pace=pace, **scenario.options) as box:
+        kept = prepare(scenario, box, nursery)
+        count = 0
+
+        async def look(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
+            nonlocal count
+            count += Point(0, after=False, writes=writes).counts(request)
+            return await proceed()
+
+        guard = Guard(box, look)
+        ended = nursery(environment=box.environment(scenario.pod))
+        assert ended.code == 0, ended.err
+        guard.hook = None
+        finish_all(scenario, box, nursery)
+        check_end(box, kept, guard)
+        assert guard.idle == []
+    return [Point(at, after, writes) for at in range(1, count + 1) for after in (False, True)]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_every_crash_point(make: Make, nursery: Nursery, scenario: Scenario) -> None:
     for pace in [0.0] if DRAWS == 1 else [0.0, 0.1, 1.0]:
-        requests = count_requests(make, nursery, scenario, pace)
-        points = [Point(at, after) for at in range(1, requests + 1) for after in (False, True)]
-        all_of(points, lambda point, pace=pace: crash(make, nursery, scenario, pace, point))
+        points = crash_points(make, nursery, scenario, pace)
+        all_of(points, lambda point, pace=pace: crash(make, nursery, scenario, point, pace))
 
 
-def crash(make: Make, nursery: Nursery, scenario: Scenario, pace: float, point: Point) -> None:
+def crash(
+    make: Make, nursery: Nursery, scenario: Scenario, point: Point, pace: float = 0.0
+) -> None:
     """One run that is killed at one request, then another that ends it."""
     with make(scenario.nodes, pace=pace, **scenario.options) as box:
         kept = prepare(scenario, box, nursery)
+        count = 0
 
         async def kill(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
-            if number != point.number:
+            nonlocal count
+            count += point.counts(request)
+            if count != point.number or not point.counts(request):
                 return await proceed()
             answer: Response | Wire = await proceed() if point.after else Wire(reset=True)
             running.kill()
@@ -169,29 +188,30 @@ def crash(make: Make, nursery: Nursery, scenario: Scenario, pace: float, point: 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_killed_again_and_again(make: Make, nursery: Nursery, scenario: Scenario) -> None:
     """Runs that are killed at random requests, one after the other, get there in the end too."""
+    all_of(range(2 * DRAWS), lambda draw: crash_often(make, nursery, scenario, draw))
 
-    def case(draw: int) -> None:
-        draws = dice("again", scenario.name, draw)
-        with make(scenario.nodes, **scenario.options) as box:
-            kept = prepare(scenario, box, nursery)
-            for _ in range(5):
-                at = draws.randint(1, 30)
 
-                async def kill(
-                    number: int, pod: str, request: Request, proceed: Proceed, at: int = at
-                ) -> Any:
-                    answer = await proceed()
-                    if number == at:
-                        running.kill()  # noqa: B023 - it is over before the next one is made
-                    return answer
+def crash_often(make: Make, nursery: Nursery, scenario: Scenario, draw: int) -> None:
+    """Five runs that are killed, and one that is not."""
+    draws = dice("again", scenario.name, draw)
+    with make(scenario.nodes, **scenario.options) as box:
+        kept = prepare(scenario, box, nursery)
+        for _ in range(5):
+            at = draws.randint(1, 30)
 
-                guard = Guard(box, kill)
-                running = nursery.start(environment=box.environment(scenario.pod))
-                assert running.wait().code in (-9, 0)
-                assert guard.harms == []
-            guard = Guard(box)
-            finish_all(scenario, box, nursery)
-            check_end(box, kept, guard)
-            assert guard.idle == []
+            async def kill(
+                number: int, pod: str, request: Request, proceed: Proceed, at: int = at
+            ) -> Any:
+                answer = await proceed()
+                if number == at:
+                    running.kill()  # noqa: B023 - it is over before the next one is made
+                return answer
 
-    all_of(range(2 * DRAWS), case)
+            guard = Guard(box, kill)
+            running = nursery.start(environment=box.environment(scenario.pod))
+            assert running.wait().code in (-9, 0)
+            assert guard.harms == []
+        guard = Guard(box)
+        finish_all(scenario, box, nursery)
+        check_end(box, kept, guard)
+        assert guard.idle == []

@@ -666,7 +666,7 @@ def until(condition: Any, seconds: float = 45) -> None:
 
 FAKE = """\
 #!{python}
-import http.server, os, re, signal, sys, time
+import http.server, json, os, re, signal, sys, time
 ini = open(os.environ["COUCHDB_INI_FILES"].split()[1]).read()
 address = re.search(r"bind_address = (.*)", ini)[1]
 port = int(re.search(r"^port = (.*)", ini, re.M)[1])
@@ -676,9 +676,17 @@ if os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)
 class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     def do_GET(self):
+        length = int(self.headers.get("content-length", 0))
+        told = json.dumps([self.command, self.path, len(self.rfile.read(length))]).encode()
         self.send_response(200)
+        self.send_header("X-Fake", "yes")
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(b"%x\\r\\n%s\\r\\n0\\r\\n\\r\\n" % (len(told), told))
+    do_HEAD = do_POST = do_GET
 http.server.HTTPServer((address, port), Handler).serve_forever()
 """
 """A program that is started and ended as CouchDB is, with a child that will not end by itself."""
@@ -734,6 +742,34 @@ def test_processes_of_nodes_are_started_and_ended(home: Path) -> None:
         assert node._process is not None
         group = node._process.pid
     until(lambda: not in_group(group), 5)
+
+
+def test_a_front_sees_what_real_nodes_are_asked(home: Path) -> None:
+    with make(2, real=home, front=True) as box:
+        answer = ask(box, "couchdb-1", "/some%2Fdb?rev=1", "POST", json={"amount": 1})
+        assert (answer.status_code, answer.json()) == (200, ["POST", "/some%2Fdb?rev=1", 13])
+        assert answer.headers["x-fake"] == "yes"
+        assert ask(box, "couchdb-1", "/", "HEAD").text == ""
+        assert [(r.pod, r.method, r.path, r.status) for r in box.writes()] == [
+            ("couchdb-1", "POST", "/some%2Fdb", 200)
+        ]
+
+        async def spoil(pod: str, request: Request, proceed: Proceed) -> Response | Wire:
+            await proceed()
+            return Response(418)
+
+        box.intercept = spoil
+        assert ask(box, "couchdb-0", "/").status_code == 418
+        box.intercept = None
+        node = box.nodes["couchdb-0"]
+        node.stop()
+        with pytest.raises(requests.ConnectionError):
+            ask(box, "couchdb-0", "/")
+        box.stop("couchdb-0")
+        with pytest.raises(requests.ConnectionError, match="refused"):
+            ask(box, "couchdb-0", "/")
+        box.start("couchdb-0")
+        assert ask(box, "couchdb-0", "/").status_code == 200
 
 
 def test_processes_end_even_when_we_are_killed(home: Path) -> None:

@@ -39,6 +39,9 @@ class Network:
         self.links: dict[str, set[str]] = {}
         self.lock = threading.RLock()
         self.random = random.Random()
+        self.loss = 0.0
+        """The chance that news of a member are not handed on, which nobody tries again: it happens
+        to real nodes that join at once, where one does not know the other yet."""
         self._cuts: set[frozenset[str]] = set()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -170,7 +173,7 @@ class Network:
             for source, target in ((a, b), (b, a), (a, b)):
                 if target.name not in source.members:
                     continue
-                members = target.membership.absorb(source.membership)
+                members = set() if self._lost() else target.membership.absorb(source.membership)
                 dbs = target.dbs.absorb(source.dbs)
                 if members or dbs:
                     queue.extend(self._spread(target, members, dbs))
@@ -192,7 +195,7 @@ class Network:
             for name in rest & self.links.get(node.name, set()) & node.members:
                 rest.discard(name)
                 peer = self.nodes[name]
-                fresh = peer.membership.absorb(node.membership, members)
+                fresh = set() if self._lost() else peer.membership.absorb(node.membership, members)
                 fresh |= peer.dbs.absorb(node.dbs, dbs)
                 if fresh:
                     reached.append(peer)
@@ -204,6 +207,9 @@ class Network:
             for name in members & node.members & self.nodes.keys()
             if name != node.name
         ]
+
+    def _lost(self) -> bool:
+        return self.loss > 0 and self.random.random() < self.loss
 
     # -- replication of documents between the copies of a shard
 
