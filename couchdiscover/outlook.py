@@ -10,6 +10,7 @@ from couchdiscover.discovery import Discovery, find_target
 from couchdiscover.errors import UsageProblem
 from couchdiscover.kube import Kube
 from couchdiscover.logs import LOGGER
+from couchdiscover.members import match
 from couchdiscover.model import ClusterView, Scope, Topology
 from couchdiscover.narration import Narrator, hidden_pods
 from couchdiscover.observation import Observer
@@ -34,9 +35,16 @@ class Outlook:
     _observer: Observer | None = None
     _topology: Topology | None = None
     _read_at: float = 0.0
+    _strangers: frozenset[str] = frozenset()
 
     def look(self, *, quick: bool = False) -> tuple[Topology, ClusterView]:
         """Reads the StatefulSet, now and then, and asks every node. Raises NotYet."""
+        while True:
+            topology, view = self._look(quick)
+            if not self._has_grown(topology, view):
+                return topology, view
+
+    def _look(self, quick: bool) -> tuple[Topology, ClusterView]:
         observer = self._observe(self._discover())
         topology = self._topology
         if topology is None or time.monotonic() - self._read_at >= TOPOLOGY_SECONDS:
@@ -48,6 +56,19 @@ class Outlook:
         view = self.record.view = observer.look(topology, quick=quick)
         self.narrator.seen(view)
         return topology, view
+
+    def _has_grown(self, topology: Topology, view: ClusterView) -> bool:
+        """Whether the StatefulSet has changed in size while members appear that are no pod of it.
+
+        One that another run has added in a scale-up would look like one that a scale-down has left.
+        Raises NotYet.
+        """
+        members = frozenset().union(*{node.cluster_nodes for node in view.nodes})
+        strangers = frozenset(match(topology, view, members).strangers)
+        if strangers <= self._strangers or self.deadline.passed:
+            return False
+        self._strangers = strangers
+        return self.read().expected != topology.expected
 
     def read(self) -> Topology:
         """The StatefulSet and its endpoints as they are now. Raises NotYet."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 import trustme
 
 from couchdiscover.sandbox import Sandbox
@@ -185,6 +186,40 @@ def test_a_scale_up_right_before_finishing_is_seen(sandbox: Make, couchdiscover:
     shards = box.node("couchdb-0").databases.find("_users")
     assert shards is not None
     assert {len(holders) for holders in shards.by_range.values()} == {3}
+
+
+def test_a_member_of_a_scale_up_is_not_taken_for_one_left_behind(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """Added by another run, after the StatefulSet was read and before the nodes are asked."""
+    box = sandbox(2)
+    assert couchdiscover(environment=box.environment()).code == 0
+    grown = threading.Event()
+
+    def add() -> None:
+        box.scale(3)
+        host, port = box.address("couchdb-2")
+        url = f"http://{host}:{port}/_node/_local/_nodes/{box.node('couchdb-0').name}"
+        login = (box.deployment.user.encode(), box.deployment.password.encode())
+        assert requests.put(url, json={}, auth=login, timeout=10).ok
+        while len(box.node("couchdb-0").members) < 3:
+            time.sleep(0.01)
+            box.network.settle()
+
+    async def grow(pod: str, request: Request, proceed: Callable[[], Any]) -> Any:
+        import asyncio
+
+        if request.path == "/_membership" and not grown.is_set():
+            grown.set()
+            await asyncio.to_thread(add)
+        return await proceed()
+
+    box.intercept = grow
+    ended = couchdiscover("-o", "json", environment=box.environment())
+    assert ended.code == 0, ended.err
+    assert "left behind" not in ended.err
+    whole(box)
+    assert [step["node"] for step in ended.json["steps"]] == ["couchdb-2"], "its identity"
 
 
 def test_a_scale_up_from_one(sandbox: Make, couchdiscover: Command) -> None:

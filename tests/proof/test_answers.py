@@ -79,8 +79,9 @@ def one_wrong(make: Make, nursery: Nursery, name: str, at: int) -> None:
         guard = Guard(box, spoil)
         ended = run(nursery, box, 20)
         denied = name == "403" and bool(hit) and hit[0][0] != API and hit[0][1] == "GET"
-        assert ended.code == (5 if denied else 0), (hit, ended.err[-2000:])
-        if not denied:
+        aside = denied and hit[0][2].endswith("/_config")  # may be a question that is asked again
+        assert ended.code in ({0, 5} if aside else {5} if denied else {0}), (hit, ended.err[-2000:])
+        if ended.code == 0:
             whole(box)
         recovers(nursery, box, guard, [None])
 
