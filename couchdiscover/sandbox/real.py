@@ -84,6 +84,7 @@ class RealNode:
         self.folder = network.folder / self.host.partition(".")[0]
         self.data = self.folder / "data"
         self.log = self.folder / "couchdb.log"
+        self.frozen = False
         self._cookie = cookie
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -164,6 +165,7 @@ class RealNode:
 
     def stop(self, *, kill: bool = False) -> None:
         """Ends the process: as a deleted pod's, or, with ``kill``, at once and unprepared."""
+        self.frozen = False
         process, guard = self._process, self._guard
         self._process = self._guard = None
         if process is not None:
@@ -186,10 +188,12 @@ class RealNode:
     def freeze(self) -> None:
         """Stops the process with SIGSTOP: it takes connections and never answers."""
         self._signal(signal.SIGSTOP)
+        self.frozen = self.running
 
     def thaw(self) -> None:
         """Lets a frozen process go on."""
         self._signal(signal.SIGCONT)
+        self.frozen = False
 
     def restart_as_official_image(self) -> None:
         """Restarts as a container of the official image: data kept, configuration made anew."""

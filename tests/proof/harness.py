@@ -413,7 +413,7 @@ def secrets_of(box: Sandbox, *more: str) -> set[str]:
     for pod, node in box.nodes.items():
         if isinstance(node, Node):
             plain |= {node.cookie, *node.config.admins.values(), node.config.secret or COOKIE}
-        elif node.running:
+        elif node.running and not node.frozen:
             admin, _, secret = facts(box, pod).identity
             plain |= {admin or COOKIE, secret or COOKIE}
     plain |= {f"{box.deployment.user}:{box.deployment.password}"}

@@ -1,6 +1,7 @@
 """Whatever happens to a set, in any order, and however often it is run and killed in between."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
@@ -16,19 +17,21 @@ from hypothesis.stateful import (
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.box import Proceed
 from couchdiscover.sandbox.http import Request
+from couchdiscover.sandbox.real import RealNode
 from tests.proof.harness import (
-    COOKIE,
     DRAWS,
-    PASSWORD,
     Ended,
     Guard,
     Nursery,
     age,
     ask,
+    facts,
     secrets_of,
     silent,
     whole,
 )
+
+Make = Callable[..., Sandbox]
 
 LARGEST = 4
 
@@ -40,18 +43,22 @@ class Life(RuleBasedStateMachine):
     no more promises.
     """
 
-    nursery: Nursery
+    make: ClassVar[Make]
+    nursery: ClassVar[Nursery]
+    options: ClassVar[dict[str, Any]] = {}
+    patience = 40.0
+    """Seconds within which all is well once everything is up again."""
 
     @initialize(nodes=st.integers(1, 3), secret=st.booleans(), running=st.booleans())
     def begin(self, nodes: int, secret: bool, running: bool) -> None:
-        self.box = Sandbox(
-            nodes, pace=0.0, password=PASSWORD, cookie=COOKIE, secret=secret, running=running
-        ).__enter__()
+        box = self.make(nodes, secret=secret, running=running, **self.options)
+        self.box = box.__enter__()
         self.guard = Guard(self.box)
         self.documents: dict[str, str] = {}
         self.formed = False
         self.hurt = False
-        self.cuts: set[tuple[str, str]] = set()
+        self.apart: set[tuple[str, ...]] = set()
+        """What keeps nodes from one another, and can be taken away."""
 
     def teardown(self) -> None:
         if not hasattr(self, "box"):
@@ -64,7 +71,7 @@ class Life(RuleBasedStateMachine):
     # --- what happens to the set ---
 
     def up(self) -> list[str]:
-        return [pod for pod in self.box.pods if self.box.node(pod).running]
+        return [pod for pod in self.box.pods if self.box.nodes[pod].running]
 
     @rule(at=st.integers(0, LARGEST - 1))
     def start_pod(self, at: int) -> None:
@@ -85,22 +92,6 @@ class Life(RuleBasedStateMachine):
         self.hurt = True
         self.box.replace(pod, data=False) if moved else self.box.wipe(pod)
 
-    @precondition(lambda self: len(self.box.pods) > 1)
-    @rule(a=st.integers(0, LARGEST - 1), b=st.integers(0, LARGEST - 1))
-    def cut(self, a: int, b: int) -> None:
-        one, other = (self.box.node(self.box.pods[n % len(self.box.pods)]).name for n in (a, b))
-        if one != other:
-            self.box.network.cut(one, other)
-            self.cuts.add((one, other))
-
-    @precondition(lambda self: self.cuts)
-    @rule()
-    def heal(self) -> None:
-        for one, other in self.cuts:
-            if {one, other} <= self.box.network.nodes.keys():
-                self.box.network.heal(one, other)
-        self.cuts.clear()
-
     @precondition(lambda self: len(self.box.pods) < LARGEST)
     @rule()
     def scale_up(self) -> None:
@@ -116,9 +107,11 @@ class Life(RuleBasedStateMachine):
     @rule(number=st.integers(0, 5))
     def write(self, number: int) -> None:
         """A user's document, where the cluster takes it."""
-        pod = next((p for p in self.up() if self.box.node(p).databases.openable("_users")), None)
-        if pod is None or self.hurt or len(self.up()) < len(self.box.pods) or self.cuts:
+        if self.hurt or self.apart or len(self.up()) < len(self.box.pods):
             return  # a database that is made now may be placed on nodes that are gone
+        pod = next((p for p in self.box.pods if ask(self.box, p, "/_users").ok), None)
+        if pod is None:
+            return
         name, document = f"orders{number % 2}", f"order-{number}"
         ask(self.box, pod, f"/{name}", "PUT")
         answer = ask(self.box, pod, f"/{name}/{document}", "PUT", {"number": number})
@@ -169,17 +162,16 @@ class Life(RuleBasedStateMachine):
     @rule(own=st.none() | st.integers(0, LARGEST - 1))
     def run_with_a_wrong_password(self, own: int | None) -> None:
         pod = None if own is None else self.box.pods[own % len(self.box.pods)]
-        before = {name: len(self.box.node(name).requests) for name in self.box.pods}
+        before = len(self.box.requests())
         wrong = {"COUCHDB_USER": self.box.deployment.user, "COUCHDB_PASSWORD": "mistaken-word"}
         ended = self.nursery("--timeout", "3.5s", environment=self.box.environment(pod) | wrong)
         silent(ended, secrets_of(self.box, "mistaken-word"))
         assert ended.code in (4, 5), ended.err
         assert ended.code == 5 or len(self.up()) < len(self.box.pods), ended.err
         for name in self.box.pods:
-            node = self.box.node(name)
-            wrong_logins = [r for r in node.requests[before[name] :] if r.user_ok is False]
-            assert len(wrong_logins) <= 3, name
-            node.accounts.forget()  # what five minutes do
+            asked = [r for r in self.box.requests()[before:] if r.pod == name]
+            assert len([r for r in asked if r.status == 401]) <= 3, name
+        self.forgive()
 
     # --- what always holds ---
 
@@ -189,6 +181,14 @@ class Life(RuleBasedStateMachine):
             assert self.guard.harms == []
             assert len(self.guard.finished) <= 1, self.guard.finished
 
+    def bring_together(self) -> None:
+        """Takes away what keeps nodes apart."""
+        raise NotImplementedError
+
+    def forgive(self) -> None:
+        """What five minutes do to wrong logins."""
+        raise NotImplementedError
+
     def _read(self) -> None:
         for path in self.documents:
             for pod in self.box.pods:
@@ -197,27 +197,86 @@ class Life(RuleBasedStateMachine):
 
     def recover(self) -> None:
         """In the end all pods are up and see each other; one run, and all is well."""
-        self.heal()
-        names = {node.name for node in self.box.nodes.values()}
-        while any(self.box.node(p).members - names for p in self.box.pods):
-            self.box.scale(len(self.box.pods) + 1)  # those left by a scale-down come back
-            names = {node.name for node in self.box.nodes.values()}
+        self.bring_together()
         for pod in self.box.pods:
             self.box.start(pod)
-        ended = self._run(None, 40)
+        names = {node.name for node in self.box.nodes.values()}
+        while any(facts(self.box, p).members - names for p in self.box.pods):
+            self.box.scale(len(self.box.pods) + 1)  # those left by a scale-down come back
+            names = {node.name for node in self.box.nodes.values()}
+        ended = self._run(None, self.patience)
         assert ended.code == 0, ended.err
         assert self.guard.harms == []
 
 
-def test_a_life(nursery: Nursery) -> None:
-    class Born(Life):
+class SimulatedLife(Life):
+    """The same, and the way between any two nodes may be cut."""
+
+    @precondition(lambda self: len(self.box.pods) > 1)
+    @rule(a=st.integers(0, LARGEST - 1), b=st.integers(0, LARGEST - 1))
+    def cut(self, a: int, b: int) -> None:
+        one, other = (self.box.node(self.box.pods[n % len(self.box.pods)]).name for n in (a, b))
+        if one != other:
+            self.box.network.cut(one, other)
+            self.apart.add((one, other))
+
+    @rule(lossy=st.booleans())
+    def lose_news(self, lossy: bool) -> None:
+        self.box.network.loss = 0.5 if lossy else 0.0
+
+    @precondition(lambda self: self.apart)
+    @rule()
+    def bring_together(self) -> None:
+        for one, other in self.apart:
+            if {one, other} <= self.box.network.nodes.keys():
+                self.box.network.heal(one, other)
+        self.apart.clear()
+
+    def forgive(self) -> None:
+        for name in self.box.pods:
+            self.box.node(name).accounts.forget()
+
+
+class RealLife(Life):
+    """The same of real nodes: instead of a way that is cut, a process that stands still."""
+
+    options: ClassVar[dict[str, Any]] = {"node_options": {"lockout": False}}
+    patience = 80.0
+
+    def process(self, pod: str) -> RealNode:
+        node = self.box.nodes[pod]
+        assert isinstance(node, RealNode)
+        return node
+
+    @rule(at=st.integers(0, LARGEST - 1))
+    def freeze(self, at: int) -> None:
+        pod = self.box.pods[at % len(self.box.pods)]
+        self.process(pod).freeze()
+        self.apart.add((pod,))
+
+    @precondition(lambda self: self.apart)
+    @rule()
+    def bring_together(self) -> None:
+        for (pod,) in self.apart:
+            if pod in self.box.nodes:
+                self.process(pod).thaw()
+        self.apart.clear()
+
+    def forgive(self) -> None:
+        """Their lockout is off: nobody waits for five minutes here."""
+
+
+def live(kind: type[Life], make: Make, nursery: Nursery, lives: int) -> None:
+    """So many of them, whatever hypothesis thinks of."""
+
+    class Born(kind):  # type: ignore[misc, valid-type]
         pass
 
-    Born.nursery = nursery
+    Born.make, Born.nursery = staticmethod(make), nursery
     run_state_machine_as_test(
         Born,
         settings=settings(
-            max_examples=10 * DRAWS,
+            max_examples=lives,
             stateful_step_count=14,
             deadline=None,
             derandomize=DRAWS == 1,
@@ -226,3 +285,7 @@ def test_a_life(nursery: Nursery) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_life(make: Make, nursery: Nursery) -> None:
+    live(SimulatedLife, make, nursery, 10 * DRAWS)

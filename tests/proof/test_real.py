@@ -1,14 +1,20 @@
-"""The same against real CouchDB nodes, where COUCHDB_HOME names a release: fewer draws."""
+"""The same against real CouchDB nodes, where COUCHDB_HOME names a release: fewer draws.
+
+Each node is behind a front, so that whatever is asked of it can be counted, killed and spoiled.
+"""
 
 from collections.abc import Callable
 
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.proof import test_answers, test_crashes, test_machine, test_races, test_secrets
+from tests.proof import test_crashes, test_races
 from tests.proof.faults import FAULTS
-from tests.proof.harness import DRAWS, Nursery, all_of
+from tests.proof.harness import DRAWS, Nursery, all_of, dice
+from tests.proof.test_answers import one_wrong, some_wrong, stays_wrong
 from tests.proof.test_crashes import SCENARIOS, Scenario
+from tests.proof.test_machine import RealLife, live
+from tests.proof.test_secrets import talk
 
 Make = Callable[..., Sandbox]
 
@@ -29,7 +35,43 @@ def test_killed_again_and_again(make_real: Make, nursery: Nursery, scenario: Sce
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_answers_gone_wrong(make_real: Make, nursery: Nursery, name: str) -> None:
-    def case(draw: int) -> None: ...
+def test_one_answer_gone_wrong(make_real: Make, nursery: Nursery, name: str) -> None:
+    def case(draw: int) -> None:
+        one_wrong(make_real, nursery, name, dice("real", name, draw).randint(1, 30))
 
     all_of(range(DRAWS), case)
+
+
+@pytest.mark.parametrize("where", ["couchdb-0", "writes", "all"])
+def test_an_answer_that_stays_wrong(make_real: Make, nursery: Nursery, where: str) -> None:
+    names = dice("real", where).sample(sorted(FAULTS), 4) if DRAWS == 1 else sorted(FAULTS)
+    all_of(names, lambda name: stays_wrong(make_real, nursery, where, name, 0))
+
+
+def test_answers_go_wrong_at_random(make_real: Make, nursery: Nursery) -> None:
+    all_of(range(4 * DRAWS), lambda draw: some_wrong(make_real, nursery, draw))
+
+
+@pytest.mark.parametrize(
+    "race",
+    [
+        test_races.many_at_once,
+        test_races.growing,
+        test_races.replaced_meanwhile,
+        test_races.replaced_while_formed,
+        test_races.repairs,
+    ],
+)
+def test_races(
+    make_real: Make, nursery: Nursery, race: Callable[[Make, Nursery, int], None]
+) -> None:
+    all_of(range(2 * DRAWS), lambda draw: race(make_real, nursery, draw))
+
+
+def test_servers_that_repeat_what_they_are_sent(make_real: Make, nursery: Nursery) -> None:
+    cases = [(how, where) for how in ("echoing", "parroting") for where in ("all", "writes")]
+    all_of(cases, lambda case: talk(make_real, nursery, "drift", *case, "text"))
+
+
+def test_a_life(make_real: Make, nursery: Nursery) -> None:
+    live(RealLife, make_real, nursery, 2 * DRAWS)

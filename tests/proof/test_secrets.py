@@ -41,7 +41,7 @@ def talk(
         if situation == "drift":
             assert nursery(environment=box.environment()).code == 0
             age(box, box.pods)
-            box.node("couchdb-1").restart_as_official_image()
+            box.nodes["couchdb-1"].restart_as_official_image()
 
         async def echo(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
             write = where == "writes" and request.method != "GET"
