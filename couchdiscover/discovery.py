@@ -20,7 +20,7 @@ from couchdiscover.names import (
     parse_host_name,
     parse_pod_name,
 )
-from couchdiscover.settings import Settings, parse_size
+from couchdiscover.settings import MAX_SIZE, Settings, parse_size
 from couchdiscover.severance import EPMD_PORT
 
 CREDENTIAL_PAIRS = (
@@ -128,10 +128,10 @@ class Discovery:
         container = self._container(spec)
         environment = self._environment(container)
         replicas, start = _count(spec.get("replicas"), 1), _count(_ordinals(spec).get("start"), 0)
-        if replicas == 0:
+        if not 0 < replicas <= MAX_SIZE:
             raise UsageProblem(
-                f"StatefulSet {target.statefulset} in {target.namespace} has 0 replicas: "
-                "there is nothing to assemble"
+                f"StatefulSet {target.statefulset} in {target.namespace} has {replicas} replicas: "
+                f"a cluster is made of 1 to {MAX_SIZE} nodes"
             )
         size = self._size(environment, replicas)
         ordinals = list(range(start, start + size))

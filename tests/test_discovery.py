@@ -389,6 +389,14 @@ def test_no_replicas() -> None:
         discover(kube).topology()
 
 
+@pytest.mark.parametrize("replicas", [-1, 10_001, 2**31 - 1])
+def test_a_number_of_replicas_that_no_cluster_has(replicas: int) -> None:
+    obj = recorded("statefulset-5-all-ready")
+    obj["spec"]["replicas"] = replicas
+    with pytest.raises(UsageProblem, match=f"has {replicas} replicas: .* 1 to 10000 nodes"):
+        discover(FakeKube(statefulset=obj)).topology()
+
+
 def test_a_set_of_defaults_alone() -> None:
     kube = FakeKube(
         statefulset=recorded("variant-statefulset-defaulted"),

@@ -86,7 +86,8 @@ def prepare(scenario: Scenario, box: Sandbox, nursery: Nursery) -> tuple[str | N
     age(box, box.pods)
     kept = facts(box, box.pods[0]).identity
     scenario.happens(box)
-    return None if scenario.name == "drift of all" else kept
+    undecided = scenario.name == "drift of all" or (box.is_real and scenario.nodes == 2)
+    return None if undecided else kept  # real nodes of the same age: either's is the cluster's own
 
 
 def finish_all(scenario: Scenario, box: Sandbox, nursery: Nursery) -> list[str]:
@@ -112,6 +113,11 @@ def check_end(box: Sandbox, kept: tuple[str | None, ...] | None, guard: Guard) -
             "the cluster's own was lost"
         )
     assert guard.harms == []
+
+
+def needless(guard: Guard, pace: float) -> list[str]:
+    """Writes that no state asked for; where news take time, they may come right before a write."""
+    return [told for told in guard.idle if not (pace and told.endswith(": it is listed"))]
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def crash_points(
         guard.hook = None
         finish_all(scenario, box, nursery)
         check_end(box, kept, guard)
-        assert guard.idle == []
+        assert needless(guard, pace) == []
     return [Point(at, after, writes) for at in range(1, count + 1) for after in (False, True)]
 
 
@@ -182,7 +188,7 @@ def crash(
         guard.idle.clear()
         finish_all(scenario, box, nursery)
         check_end(box, kept, guard)
-        assert guard.idle == [], "the second run wrote what the state did not need"
+        assert needless(guard, pace) == [], "the second run wrote what the state did not need"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
