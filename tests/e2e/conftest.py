@@ -26,7 +26,7 @@ IMAGES = {
 REQUEST = r"""
 exec 3<>/dev/tcp/127.0.0.1/5984
 login=$(printf %s "$COUCHDB_USER:$COUCHDB_PASSWORD" | base64 -w0)
-printf 'GET %s HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\n' "$1" >&3
+printf '%s %s HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\n' "$2" "$1" >&3
 printf 'Authorization: Basic %s\r\nConnection: close\r\n\r\n' "$login" >&3
 cat <&3
 """
@@ -172,12 +172,19 @@ class Namespace:
         found = self.get("pods", "--selector=app.kubernetes.io/name=couchdb")["items"]
         return sorted(pod["metadata"]["name"] for pod in found)
 
-    def couch(self, pod: str, path: str) -> Any:
+    def couch(self, pod: str, path: str, method: str = "GET") -> Any:
         """What a node answers to its administrator."""
         answer = self.kubectl(
-            "exec", pod, "--container=couchdb", "--", "bash", "-c", REQUEST, "bash", path
+            "exec", pod, "--container=couchdb", "--", "bash", "-c", REQUEST, "bash", path, method
         )
         return json.loads(answer.replace("\r\n", "\n").partition("\n\n")[2])
+
+    def forget(self, pod: str) -> None:
+        """Clears up after a scale-down: the pod is no member any more."""
+        name = f"couchdb@{pod}.couchdb.{self.name}.svc.cluster.local"
+        document = f"/_node/_local/_nodes/{name}"
+        revision = self.couch("couchdb-0", document)["_rev"]
+        assert self.couch("couchdb-0", f"{document}?rev={revision}", "DELETE")["ok"]
 
     def whole(self, size: int, seconds: float = 60) -> None:
         """Asserts that every node, asked one by one, knows exactly the pods, and is finished."""

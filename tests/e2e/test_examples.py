@@ -62,6 +62,13 @@ def test_a_job_over_the_life_of_a_set(
     assert (smaller.succeeded, smaller.codes) == (False, [3])
     assert "couchdb-3" in smaller.message
 
+    namespace.forget("couchdb-3")
+    assert namespace.job(policy(order)).succeeded
+    namespace.whole(3)
+    returned = namespace.job(policy(order, 4))  # with its old volume
+    assert returned.succeeded
+    namespace.whole(4)
+
 
 def test_a_wrong_password_fails_the_job_at_once(
     namespace: Namespace, secret: Callable[[], None]
@@ -95,6 +102,12 @@ def test_pods_that_bring_themselves_in(
     namespace.restart()
     namespace.whole(4)
     assert len(namespace.identities()) == 1
+
+    namespace.scale(3)
+    namespace.forget("couchdb-3")
+    namespace.whole(3)
+    namespace.scale(4)  # with its old volume
+    namespace.whole(4)
     assert namespace.restarts() == {}
 
 
