@@ -321,7 +321,9 @@ class Observer:
                 watch = self._watches.setdefault(node.pod, _Watch())
                 before = watch.unlisted
                 watch.unlisted = {
-                    name: before.get(name, now) for name in missing[node.cluster_nodes]
+                    name: before.get(name, now)
+                    for name in missing[node.cluster_nodes]
+                    if name != node.name  # where its own document was deleted: the others tell it
                 }
                 overdue = frozenset(
                     name

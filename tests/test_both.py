@@ -103,12 +103,13 @@ def test_scale_up_then_a_lost_volume_then_a_rolling_restart(
 
 
 @pytest.mark.parametrize(
-    ("kept", "own"), [(True, "couchdb-2"), (False, None), (False, "couchdb-2")]
+    ("volume", "own"),
+    [("kept", "couchdb-2"), ("lost", None), ("lost", "couchdb-2"), ("in use", None)],
 )
 def test_a_member_that_was_removed_comes_back(
-    any_sandbox: Make, couchdiscover: Command, kept: bool, own: str | None
+    any_sandbox: Make, couchdiscover: Command, volume: str, own: str | None
 ) -> None:
-    """A scale-down, cleared up as the manual says, and a scale-up, with the old volume or none.
+    """A scale-down, cleared up as the manual says, and a scale-up; or a removal that is undone.
 
     The others remember that the document of this member was deleted.
     """
@@ -116,15 +117,16 @@ def test_a_member_that_was_removed_comes_back(
     assemble(couchdiscover, box)
     ask(box, "couchdb-0", "/orders", "PUT")
     ask(box, "couchdb-0", "/orders/first", "PUT", {"amount": 1})
-    box.stop("couchdb-2")
+    if volume != "in use":
+        box.stop("couchdb-2")
     document = f"/_node/_local/_nodes/{box.nodes['couchdb-2'].name}"
     revision = ask(box, "couchdb-0", document)["_rev"]
     ask(box, "couchdb-0", f"{document}?rev={revision}", "DELETE")
     while len(ask(box, "couchdb-1", "/_membership")["cluster_nodes"]) > 2:
         time.sleep(0.05)
-    box.start("couchdb-2")
-    if not kept:
+    if volume == "lost":
         box.wipe("couchdb-2")
+    box.start("couchdb-2")
     steps = assemble(couchdiscover, box, own)
     assert "add_node couchdb-0" in steps, "the node that remembers the deletion is told"
     whole(box)

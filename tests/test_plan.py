@@ -470,6 +470,10 @@ def test_in_scope_pod_the_coordinator_is_told_of_the_own_node() -> None:
     assert kinds(decision) == ["add_node couchdb-0"]
     assert isinstance(decision, Do)
     assert decision.steps[0].name == own.name
+    others = [finished(0, 1, overdue=names(2)), finished(1, 0, overdue=names(2))]
+    newcomer = node(2, names(0, 2), overdue=names(1))
+    decision = decide(topology(own=2), view(*others, newcomer), Scope.POD)
+    assert kinds(decision) == ["add_node couchdb-2", "add_node couchdb-0"], "both at once"
 
 
 def test_in_scope_pod_the_own_node_hears_of_all_that_the_coordinator_lists() -> None:
