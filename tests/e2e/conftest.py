@@ -121,6 +121,8 @@ class Namespace:
     def scale(self, replicas: int) -> None:
         self.kubectl("scale", "statefulset/couchdb", f"--replicas={replicas}")
         self.rolled_out()
+        for pod in self.pods()[replicas:]:  # a roll-out does not wait for those that go
+            self.kubectl("wait", "--for=delete", f"pod/{pod}", "--timeout=120s")
 
     def restart(self) -> None:
         """A rolling restart: every pod of the official image loses its configuration."""
