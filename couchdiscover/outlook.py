@@ -58,7 +58,7 @@ class Outlook:
         return topology, view
 
     def _has_grown(self, topology: Topology, view: ClusterView) -> bool:
-        """Whether the StatefulSet has changed in size while members appear that are no pod of it.
+        """Whether the StatefulSet is another by now, where members appear that are no pod of it.
 
         One that another run has added in a scale-up would look like one that a scale-down has left.
         Raises NotYet.
