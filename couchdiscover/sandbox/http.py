@@ -68,11 +68,13 @@ class Response:
 class Wire:
     """An answer that misbehaves: raw bytes and pauses (floats, in seconds), then the end.
 
-    The connection is closed afterwards; with ``reset`` it is torn down without a goodbye.
+    The connection is closed afterwards; with ``reset`` it is torn down without a goodbye. For
+    ``refusing`` seconds from then on the server takes no connection, and has ended all others.
     """
 
     parts: tuple[bytes | float, ...] = ()
     reset: bool = False
+    refusing: float = 0.0
 
 
 Handler = Callable[[Request], Awaitable[Response | Wire]]
@@ -170,24 +172,38 @@ class Server:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self._listener: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._open = False
         self._connections: set[asyncio.StreamWriter] = set()
         self.host = ""
         self.port = 0
 
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         """Starts listening. Raises OSError where the address cannot be had."""
+        self._tls = tls
         self._listener = await asyncio.start_server(
             self._converse, host, port, ssl=tls, limit=MAX_HEAD
         )
         self.host, self.port = self._listener.sockets[0].getsockname()[:2]
+        self._open = True
 
     async def close(self) -> None:
         """Stops listening and drops every open connection."""
+        self._open = False
+        self._drop()
+
+    def _drop(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
         for writer in tuple(self._connections):
             writer.transport.abort()
+
+    async def _refuse(self, seconds: float) -> None:
+        self._drop()
+        await asyncio.sleep(seconds)
+        if self._open and self._listener is None:
+            await self.open(self.host, self.port, self._tls)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
@@ -196,6 +212,8 @@ class Server:
                 answer = await self._handler(request)
                 if isinstance(answer, Wire):
                     await _misbehave(writer, answer)
+                    if answer.refusing:
+                        await self._refuse(answer.refusing)
                     return
                 data = answer.encode()
                 if request.method == "HEAD":

@@ -109,7 +109,15 @@ async def silent(pod: str, request: Request, proceed: Proceed) -> Response:
 HTML = "<html><body>Bad Gateway</body></html>"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
+
+async def refusing(pod: str, request: Request, proceed: Proceed) -> Wire:
+    """The server is gone, with all its connections, and comes back."""
+    return Wire(reset=True, refusing=0.4)
+
+
 FAULTS: dict[str, Fault] = {
+    "refused before": refusing,
+    "refused after": after(refusing),
     "reset before": wire(reset=True),
     "reset after": after(wire(reset=True)),
     "closed before": wire(),

@@ -619,6 +619,28 @@ def test_a_sandbox_that_cannot_open_leaves_nothing_either(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_server_that_is_gone_for_a_moment() -> None:
+    with make(1) as box:
+
+        async def vanish(pod: str, request: Request, proceed: Proceed) -> Wire:
+            box.intercept = None
+            return Wire(reset=True, refusing=0.3)
+
+        box.intercept = vanish
+        with pytest.raises(requests.ConnectionError):
+            ask(box, "couchdb-0", "/_up")
+        with pytest.raises(requests.ConnectionError, match="refused"):
+            ask(box, "couchdb-0", "/_up")
+        time.sleep(1.0)
+        assert ask(box, "couchdb-0", "/_up").status_code == 200
+        box.intercept = vanish
+        with pytest.raises(requests.ConnectionError):
+            ask(box, "couchdb-0", "/_up")
+        box.stop("couchdb-0")
+        time.sleep(0.5)
+        assert loopback.is_free(*box.address("couchdb-0")), "it was stopped, and stays so"
+
+
 def test_a_hundred_nodes_are_nothing_special() -> None:
     started = time.monotonic()
     with make(100) as box:
