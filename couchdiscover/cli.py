@@ -483,7 +483,7 @@ def _conduct(command: str, values: dict[str, Any]) -> None:
 
 def _conclude(end: "Report", as_json: bool, redactor: "Redactor", path: str | None) -> None:
     """The result to stdout, its sentence to the log and to the termination message."""
-    from couchdiscover.logs import LOGGER, set_up
+    from couchdiscover.logs import LOGGER, conclude, set_up
 
     if not LOGGER.handlers:  # it was the log's own options that were wrong
         set_up("text", "INFO", redactor)
@@ -498,11 +498,7 @@ def _conclude(end: "Report", as_json: bool, redactor: "Redactor", path: str | No
             target.write_text(end.termination_message(redactor.clean), encoding="utf-8")
         except OSError as error:
             LOGGER.warning(f"the termination message cannot be written: {error.strerror}")
-    # The last line is the reason: a thread that was left behind has no more to say.
-    level = logging.INFO if end.exit_code == 0 else logging.ERROR
-    LOGGER.setLevel(max(level, LOGGER.level))
-    LOGGER.log(level, end.message)
-    LOGGER.setLevel(logging.CRITICAL)
+    conclude(logging.INFO if end.exit_code == 0 else logging.ERROR, end.message)
 
 
 def _wants_colour() -> bool:

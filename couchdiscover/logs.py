@@ -84,6 +84,18 @@ def _to_stderr(line: str) -> None:
     sys.stderr.flush()
 
 
+def conclude(level: int, text: str) -> None:
+    """Writes the last line, the reason: a thread that was left behind has no more to say."""
+    for output in LOGGER.handlers:
+        assert isinstance(output, Output)
+        output.acquire()  # or a line that was begun before came after this one
+        try:
+            LOGGER.log(level, text)
+            output.write = lambda _: None
+        finally:
+            output.release()
+
+
 def set_up(log_format: str, level: str, redactor: Redactor) -> Output:
     """Configures this program's logger, and no other's."""
     output = Output()

@@ -5,6 +5,8 @@ import json
 import logging
 import re
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from couchdiscover.logs import LOGGER, MASK, Redactor, set_up
+from couchdiscover.logs import LOGGER, MASK, Redactor, conclude, set_up
 
 SECRET = "pa$s/wörd \"and\" 'more'\\+€\n%"
 
@@ -159,6 +161,20 @@ def test_other_loggers_are_left_alone(capsys: pytest.CaptureFixture[str]) -> Non
     before = list(root.handlers), root.level
     set_up("text", "DEBUG", Redactor())
     assert (list(root.handlers), root.level) == before
+
+
+def test_nothing_comes_after_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output = set_up("text", "DEBUG", Redactor())
+    thread = threading.Thread(target=LOGGER.debug, args=("begun before, and late",))
+    output.acquire()  # as if another line were being written
+    thread.start()
+    time.sleep(0.1)
+    conclude(logging.ERROR, "the reason")
+    output.release()
+    thread.join()
+    LOGGER.error("later still")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("the reason")
 
 
 def test_a_closed_stderr_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
