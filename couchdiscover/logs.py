@@ -87,7 +87,8 @@ def _to_stderr(line: str) -> None:
 def conclude(level: int, text: str) -> None:
     """Writes the last line, the reason: a thread that was left behind has no more to say."""
     for output in LOGGER.handlers:
-        assert isinstance(output, Output)
+        if not isinstance(output, Output):
+            continue
         output.acquire()  # or a line that was begun before came after this one
         try:
             LOGGER.log(level, text)
