@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,20 @@ def finish(process: subprocess.Popen[str], seconds: float = 120) -> Ended:
         assert PASSWORD not in text
         assert REAL_PASSWORD not in text
     return Ended(process.returncode, out, err)
+
+
+def until_asked(box: Sandbox, path: str) -> None:
+    """Waits until some server of a sandbox was asked for a path that holds this.
+
+    A process takes its time to start where others are busy: what is to happen while it runs must
+    not be timed from here.
+    """
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if any(path in request.path for request in [*box.api.requests, *box.requests()]):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nobody asked for {path}")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import requests
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.http import Request, Response
-from tests.conftest import Command, Ended, finish
+from tests.conftest import Command, Ended, finish, until_asked
 from tests.test_run import finish_by_hand, put
 
 Make = Callable[..., Sandbox]
@@ -352,7 +352,7 @@ def test_usage(sandbox: Make, couchdiscover: Command, arguments: list[str]) -> N
 def test_an_application_waits_for_the_cluster(sandbox: Make, couchdiscover: Command) -> None:
     box = sandbox(3)
     process = couchdiscover.start("check", "--wait", "--write", environment=box.environment())
-    time.sleep(2)
+    until_asked(box, "/_membership")
     assert process.poll() is None
     assert couchdiscover(environment=box.environment()).code == 0
     ended = finish(process)
@@ -567,7 +567,7 @@ def test_a_node_that_is_restarted_while_waiting_is_logged_in_to_again(
     process = couchdiscover.start(
         "check", "--wait", "--via", "api-proxy", environment=box.environment()
     )
-    time.sleep(2)
+    until_asked(box, "/_membership")
     for pod in box.pods:
         box.node(pod).restart_as_official_image()
     time.sleep(1)

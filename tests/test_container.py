@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command, finish
+from tests.conftest import Command, finish, until_asked
 
 UNSHARE = shutil.which("unshare")
 
@@ -104,7 +104,7 @@ def test_a_secret_that_comes_later_is_waited_for(
     name = secret["metadata"]["name"]
     box.api.remove("Secret", "default", name)
     process = couchdiscover.start(environment=box.environment())
-    time.sleep(1)
+    until_asked(box, f"/secrets/{name}")
     box.api.put(secret)
     ended = finish(process)
     assert ended.code == 0, ended.err

@@ -13,7 +13,7 @@ import trustme
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.http import Request, Response
-from tests.conftest import PASSWORD, Command, Ended, finish
+from tests.conftest import PASSWORD, Command, Ended, finish, until_asked
 
 Make = Callable[..., Sandbox]
 
@@ -135,6 +135,7 @@ def test_a_node_configured_as_a_single_one(sandbox: Make, couchdiscover: Command
 def test_nodes_that_come_up_late(sandbox: Make, couchdiscover: Command) -> None:
     box = sandbox(3, running=False)
     process = couchdiscover.start("-o", "json", environment=box.environment())
+    until_asked(box, "/endpointslices")
     for pod in reversed(box.pods):
         time.sleep(0.4)
         box.start(pod)
@@ -237,7 +238,7 @@ def test_a_replica_count_that_changes_while_waiting_is_followed(
     box = sandbox(3)
     box.stop("couchdb-2")
     process = couchdiscover.start(environment=box.environment())
-    time.sleep(1.5)
+    until_asked(box, "/_membership")
     box.scale(2)
     assert finish(process).code == 0
     whole(box)
@@ -564,7 +565,7 @@ def test_a_statefulset_that_comes_later_is_waited_for(
     spare = box.api.get("StatefulSet", "default", "couchdb")
     box.api.remove("StatefulSet", "default", "couchdb")
     process = couchdiscover.start(environment=box.environment())
-    time.sleep(1)
+    until_asked(box, "/statefulsets/couchdb")
     box.api.put(spare)
     ended = finish(process)
     assert ended.code == 0, ended.err
@@ -608,7 +609,7 @@ def test_the_api_server_may_restart_in_between(sandbox: Make, couchdiscover: Com
     box = sandbox(2)
     box.stop("couchdb-1")
     process = couchdiscover.start(environment=box.environment())
-    time.sleep(1.5)
+    until_asked(box, "/_membership")
     box.stop_api()
     time.sleep(1.5)
     box.start_api()
@@ -622,7 +623,7 @@ def test_a_rotated_token_is_picked_up(sandbox: Make, couchdiscover: Command) -> 
     box = sandbox(2, token="the first token")
     box.stop("couchdb-1")
     process = couchdiscover.start(environment=box.environment())
-    time.sleep(1.5)
+    until_asked(box, "/_membership")
     box.api.tokens = {"the second token": next(iter(box.api.tokens.values()))}
     box.write_kubeconfig(token="the second token")
     time.sleep(1.5)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command
+from tests.conftest import Command, until_asked
 
 
 def on_a_terminal(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
@@ -36,6 +36,7 @@ def test_a_wait_shows_live_progress_on_a_terminal(
     box = sandbox(2, running=False)
 
     def boot() -> None:
+        until_asked(box, "/endpointslices")
         for pod in box.pods:
             time.sleep(1)
             box.start(pod)

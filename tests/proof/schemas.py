@@ -135,4 +135,4 @@ def _of_type(kind: str, part: Mapping[str, Any], cut: Cut) -> st.SearchStrategy[
             )
         case "string":
             return cut if isinstance(cut, st.SearchStrategy) else st.text(max_size=10)
-    raise NotImplementedError(f"a schema of type {kind}")
+    raise ValueError(f"a schema of type {kind}")

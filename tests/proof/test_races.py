@@ -60,11 +60,16 @@ class Racers:
         self._threads.append(thread)
         thread.start()
 
-    def wait(self) -> None:
+    def succeed(self) -> None:
+        """Waits for them; each must have succeeded, and kept its secrets."""
         for thread in self._threads:
             thread.join()
         for failure in self.failures:
             raise failure
+        secrets = secrets_of(self.box)
+        for who, ended in self.ended:
+            assert ended.code == 0, (who, ended.err[-3000:])
+            silent(ended, secrets)
 
 
 def settle(box: Sandbox, guard: Guard, nursery: Nursery) -> None:
@@ -100,10 +105,7 @@ def many_at_once(make: Make, nursery: Nursery, draw: int) -> None:
             for pod in draws.sample(box.pods, nodes):
                 time.sleep(draws.uniform(0, 0.3))
                 box.start(pod)
-        racers.wait()
-        for who, ended in racers.ended:
-            assert ended.code == 0, (whom, who, ended.err[-3000:])
-            silent(ended, secrets_of(box))
+        racers.succeed()
         settle(box, guard, nursery)
         spread(box)
 
@@ -126,9 +128,7 @@ def growing(make: Make, nursery: Nursery, draw: int) -> None:
         guard.grow(nodes + draws.randint(1, 2))
         for pod in box.pods[nodes:]:
             racers.add(pod, delay=draws.uniform(0, 0.6), kills=draws.choice([0, 1]))
-        racers.wait()
-        for who, ended in racers.ended:
-            assert ended.code == 0, (who, ended.err[-3000:])
+        racers.succeed()
         ended = nursery(environment=box.environment())
         assert ended.code == 0, ended.err
         settle(box, guard, nursery)
@@ -153,9 +153,7 @@ def replaced_meanwhile(make: Make, nursery: Nursery, draw: int) -> None:
             time.sleep(draws.uniform(0, 0.3))
             box.replace(pod, data=draws.random() < 0.5)
             racers.add(pod, delay=draws.uniform(0, 0.3), kills=draws.choice([0, 1]))
-        racers.wait()
-        for who, ended in racers.ended:
-            assert ended.code == 0, (who, ended.err[-3000:])
+        racers.succeed()
         ended = nursery(environment=box.environment())
         assert ended.code == 0, ended.err
         assert guard.finished == finished, "finished again"
@@ -180,9 +178,7 @@ def replaced_while_formed(make: Make, nursery: Nursery, draw: int) -> None:
         replaced = draws.choice(box.pods)
         box.replace(replaced, data=False)
         racers.add(replaced, delay=draws.uniform(0, 0.3))
-        racers.wait()
-        for who, ended in racers.ended:
-            assert ended.code == 0, (who, replaced, ended.err[-3000:])
+        racers.succeed()
         ended = nursery(environment=box.environment())
         assert ended.code == 0, ended.err
         settle(box, guard, nursery)
@@ -207,9 +203,7 @@ def repairs(make: Make, nursery: Nursery, draw: int) -> None:
             racers.add(pod, delay=draws.uniform(0, 0.5), kills=draws.choice([0, 1]))
         for _ in range(draws.randint(0, 2)):
             racers.add(None, delay=draws.uniform(0, 0.5), kills=draws.choice([0, 1]))
-        racers.wait()
-        for who, ended in racers.ended:
-            assert ended.code == 0, (who, ended.err[-3000:])
+        racers.succeed()
         assert guard.harms == []
         ended = nursery(environment=box.environment())
         assert ended.code == 0, ended.err
@@ -236,9 +230,7 @@ def lossy(make: Make, nursery: Nursery, draw: int) -> None:
         racers = Racers(box, nursery, draws)
         for pod in draws.choice([[None], list(box.pods), [None, *box.pods]]):
             racers.add(pod, delay=draws.uniform(0, 0.3), kills=draws.choice([0, 1]))
-        racers.wait()
-        for who, ended in racers.ended:
-            assert ended.code == 0, (who, ended.err[-3000:])
+        racers.succeed()
         ended = nursery(environment=box.environment())
         assert ended.code == 0, ended.err
         settle(box, guard, nursery)
