@@ -55,6 +55,11 @@ class Life(RuleBasedStateMachine):
         self.box = box.__enter__()
         self.guard = Guard(self.box)
         self.documents: dict[str, str] = {}
+        """What must be readable, and the database that it is in."""
+        self.lone: dict[str, str] = {}
+        """Databases made while there was one member, which alone has copies of them."""
+        self.members: set[str] = set()
+        """The pods that are known to be in the cluster."""
         self.formed = False
         self.hurt = False
         self.apart: set[tuple[str, ...]] = set()
@@ -90,6 +95,13 @@ class Life(RuleBasedStateMachine):
     def lose_volume(self, at: int, moved: bool) -> None:
         pod = self.box.pods[at % len(self.box.pods)]
         self.hurt = True
+        lost = {name for name, holder in self.lone.items() if holder == pod}
+        self.documents = {path: name for path, name in self.documents.items() if name not in lost}
+        self.members.discard(pod)
+        if not self.members:  # it may have been all there was: another cluster may be formed
+            self.formed = False
+            self.documents.clear()
+            self.guard.finished.clear()
         self.box.replace(pod, data=False) if moved else self.box.wipe(pod)
 
     @precondition(lambda self: len(self.box.pods) < LARGEST)
@@ -102,6 +114,7 @@ class Life(RuleBasedStateMachine):
     def scale_down(self) -> None:
         self.hurt = True
         self.box.scale(len(self.box.pods) - 1)
+        self.members &= set(self.box.pods)
 
     @precondition(lambda self: self.formed)
     @rule(number=st.integers(0, 5))
@@ -113,10 +126,11 @@ class Life(RuleBasedStateMachine):
         if pod is None:
             return
         name, document = f"orders{number % 2}", f"order-{number}"
-        ask(self.box, pod, f"/{name}", "PUT")
+        if ask(self.box, pod, f"/{name}", "PUT").ok and len(facts(self.box, pod).members) == 1:
+            self.lone[name] = pod
         answer = ask(self.box, pod, f"/{name}/{document}", "PUT", {"number": number})
         if answer.status_code == 201:
-            self.documents[f"/{name}/{document}"] = pod
+            self.documents[f"/{name}/{document}"] = name
 
     # --- couchdiscover ---
 
@@ -133,10 +147,12 @@ class Life(RuleBasedStateMachine):
         if pod is None and ended.code == 0:
             whole(self.box)
             self.formed, self.hurt = True, False
+            self.members = set(self.box.pods)
             age(self.box, self.box.pods)
             self._read()
         if ended.code == 0 and self.guard.finished:
             self.formed = True
+            self.members |= set() if pod is None else {pod}
         return ended
 
     @rule(own=st.none() | st.integers(0, LARGEST - 1), at=st.integers(1, 30), after=st.booleans())
