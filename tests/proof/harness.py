@@ -396,6 +396,15 @@ def spread(box: Sandbox) -> None:
             assert len(set(holders) & expected) == min(3, len(expected)), (name, holders)
 
 
+def all_answered(box: Sandbox) -> None:
+    """Waits until the nodes are done with what a dead run has asked of them: it still takes effect,
+    and might do so right after the next run's look."""
+    end = time.monotonic() + 30
+    while any(request.status is None for request in box.requests()):
+        assert time.monotonic() < end, "a request is never answered"
+        time.sleep(0.01)
+
+
 def age(box: Sandbox, pods: Iterable[str], seconds: float = 3600.0) -> None:
     """Has nodes look as if they had been up for long: who has been up longest decides on drift.
 

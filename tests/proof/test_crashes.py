@@ -14,6 +14,7 @@ from tests.proof.harness import (
     Guard,
     Nursery,
     age,
+    all_answered,
     all_of,
     dice,
     facts,
@@ -184,6 +185,7 @@ def crash(
         killed = running.wait()
         assert killed.code in (-9, 0), killed.err  # 0: this run had fewer requests
         silent(killed, secrets_of(box))
+        all_answered(box)
         guard.hook = None
         guard.idle.clear()
         finish_all(scenario, box, nursery)
