@@ -79,7 +79,8 @@ def test_looking_changes_nothing_whatever_is_answered(
             guard.hook = None
             if name.startswith("refused"):
                 time.sleep(0.5)  # until it is back: one look waits for nobody
-            ended = nursery(*arguments, environment=box.environment())
+            patient = (command, "--via", via)  # nothing is wrong now but a busy machine
+            ended = nursery(*patient, environment=box.environment())
             assert (ended.code == 0) == (state == "whole"), ended.err
             looked_only(box, before)
 
