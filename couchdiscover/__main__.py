@@ -19,7 +19,7 @@ def main() -> None:
     # What is imported stays to the end. Looking through it for garbage, again and again and once
     # more on leaving, took a fifth of a run that finds everything done.
     gc.disable()
-    from couchdiscover.cli import main as run
+    from couchdiscover.cli.app import main as run
 
     try:
         run()

@@ -7,9 +7,9 @@ import pytest
 import typer.main
 from typer.core import TyperGroup
 
-from couchdiscover.cli import app
+from couchdiscover.cli.app import app
+from couchdiscover.cli.settings import build_settings
 from couchdiscover.errors import UsageProblem
-from couchdiscover.settings import build_settings
 from tests.examples.conftest import ROOT, command_lines, containers, documents, texts, words
 
 PROGRAM = typer.main.get_command(app)

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from couchdiscover.net.http import MAX_ANSWER
 from couchdiscover.sandbox.box import API, Proceed
 from couchdiscover.sandbox.http import Request, Response, Wire
-from couchdiscover.transport import MAX_ANSWER
 
 Fault = Callable[[str, Request, Proceed], Awaitable[Response | Wire]]
 

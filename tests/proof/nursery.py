@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import couchdiscover.assemble
-import couchdiscover.cli
-import couchdiscover.progress
-import couchdiscover.settings
+import couchdiscover.cli.app
+import couchdiscover.cli.settings
+import couchdiscover.output.progress
+import couchdiscover.run
 
 NAP = 0.01
 """Seconds between two looks for processes that have ended."""
@@ -42,7 +42,7 @@ def live(order: dict[str, Any]) -> None:
     sys.argv = ["couchdiscover", *order["arguments"]]
     status = 70  # as a process that ends without saying how
     try:
-        couchdiscover.cli.main()
+        couchdiscover.cli.app.main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 70
     except BaseException as error:  # noqa: BLE001 - shown where a traceback is looked for

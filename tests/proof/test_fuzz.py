@@ -11,15 +11,22 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 
-from couchdiscover.discovery import Discovery, Target
-from couchdiscover.environment import ContainerEnvironment, decode_data
+from couchdiscover.cli.settings import build_settings
 from couchdiscover.errors import CouchdiscoverError
-from couchdiscover.model import Scope, Topology
-from couchdiscover.names import PodIdentity, is_label, is_subdomain, parse_host_name, parse_pod_name
+from couchdiscover.kube.discovery import Discovery, Target
+from couchdiscover.kube.environment import ContainerEnvironment, decode_data
+from couchdiscover.kube.names import (
+    PodIdentity,
+    is_label,
+    is_subdomain,
+    parse_host_name,
+    parse_pod_name,
+)
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.box import API, Proceed
 from couchdiscover.sandbox.http import Request, Response
-from couchdiscover.settings import Settings, build_settings
+from couchdiscover.state.settings import Settings
+from couchdiscover.state.topology import Scope, Topology
 from tests.proof.harness import DRAWS, TOKEN, Guard, Nursery, all_of, dice, secrets_of, silent
 from tests.proof.schemas import objects
 
@@ -99,7 +106,7 @@ def error_of(work: Callable[[], Any], *codes: int) -> Any:
 
 
 class Objects:
-    """A Kubernetes that has these objects, as ``couchdiscover.kube.Kube`` hands them on."""
+    """A Kubernetes that has these objects, as ``couchdiscover.kube.client.Kube`` hands them on."""
 
     namespace: str | None = None
 

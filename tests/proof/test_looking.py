@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from couchdiscover.couch.write_test import NAME
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.box import Proceed
 from couchdiscover.sandbox.http import Request, Response, Wire
-from couchdiscover.scratch import NAME
 from tests.proof.faults import FAULTS
 from tests.proof.harness import (
     DRAWS,

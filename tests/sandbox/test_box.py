@@ -26,7 +26,7 @@ from couchdiscover.sandbox import box as box_module
 from couchdiscover.sandbox.http import Loop, Request, Response, Wire
 from couchdiscover.sandbox.real import RealNetwork, RealNode
 
-RECORDED = Path(__file__).parent.parent / "recorded" / "k8s-1.36.2"
+RECORDED = Path(__file__).parents[1] / "recorded" / "k8s-1.36.2"
 LOGIN = ("admin", "pass wörd".encode())
 
 

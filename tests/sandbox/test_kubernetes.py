@@ -15,7 +15,7 @@ from pykube.objects import NamespacedAPIObject
 from couchdiscover.sandbox.http import Handler, Loop, Request, Response, Wire
 from couchdiscover.sandbox.kubernetes import ANONYMOUS, SETUP_USER, KubernetesApi
 
-RECORDED = Path(__file__).parent.parent / "recorded" / "k8s-1.36.2"
+RECORDED = Path(__file__).parents[1] / "recorded" / "k8s-1.36.2"
 SETUP = "system:serviceaccount:couch:setup"
 
 

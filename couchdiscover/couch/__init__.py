@@ -1,0 +1,1 @@
+"""CouchDB: the client, the observation, the execution, the inspection."""

@@ -1,0 +1,432 @@
+"""CouchDB's HTTP interface: one method per endpoint, no policy.
+
+The only place that talks to CouchDB. Whatever goes wrong is raised as ``CouchFailure``.
+"""
+
+import json as jsonlib
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeGuard
+from urllib.parse import quote, urlencode
+
+import requests
+from requests.auth import HTTPBasicAuth
+
+from couchdiscover import __version__
+from couchdiscover.errors import Denied
+from couchdiscover.net.deadline import Deadline
+from couchdiscover.net.http import BoundedAdapter, Door, Gateway, explain, refused
+from couchdiscover.output.log import LOGGER, Redactor
+from couchdiscover.state.nodes import DEFAULT_DATABASES, SetupState, ShardMap
+from couchdiscover.state.topology import Address, Credentials, Pod
+
+SAMPLE = 25
+"""Documents looked at to tell whether a system database holds more than its design documents."""
+
+
+class CouchFailure(Exception):
+    """A request that did not do what it was to do. The text says what came instead."""
+
+
+class NoAnswer(CouchFailure):
+    """Nothing came that CouchDB could have sent. ``nobody`` is true where nobody listens."""
+
+    def __init__(self, text: str, *, nobody: bool = False) -> None:
+        super().__init__(text)
+        self.nobody = nobody
+
+
+class ErrorAnswer(CouchFailure):
+    """CouchDB answered with an error."""
+
+    def __init__(self, request: str, status: int, error: str, reason: str) -> None:
+        super().__init__(f"{request} was answered {status} {error}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How CouchDB is reached: ``verify`` is a CA file, or whether to verify at all; seconds.
+
+    ``door`` leads to the pods through the Kubernetes API server; None where they are near.
+    """
+
+    credentials: Credentials
+    scheme: str = "http"
+    verify: bool | str = True
+    request_timeout: float = 5.0
+    door: Door | None = None
+
+
+class CouchNode:
+    """One node, over one keep-alive connection. Not for two threads at once.
+
+    With a gateway it is asked through that, with a session of CouchDB's: whatever stands in between
+    keeps the Authorization header for itself. A node without a chttpd_auth secret would be changed
+    by the session, so that this is for nodes only that have one.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        host_name: str,
+        access: Access,
+        deadline: Deadline,
+        gateway: Gateway | None = None,
+    ):
+        self.address = address
+        self.version: str | None = None
+        self._access = access
+        self._deadline = deadline
+        self._gateway = gateway
+        self._logged_in = False
+        self._redactor = Redactor()  # an error may repeat what was sent, and is cut short after
+        user, password = access.credentials.user, access.credentials.password
+        self._redactor.hide(password, f"{user}:{password}")
+        self._base = gateway.url if gateway else f"{access.scheme}://{address}"
+        session = gateway.session if gateway else _direct_session(access, host_name)
+        session.headers.update(
+            {
+                "Accept": "application/json",  # with text/html a 401 becomes a redirect
+                "Accept-Encoding": "identity",
+                "User-Agent": f"couchdiscover/{__version__}",
+            }
+        )
+        if host_name and gateway is None:
+            session.headers["Host"] = f"{host_name}:{address.port}"
+        self._session = session
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._session.close()
+
+    # --- reading ---
+
+    def welcome(self) -> None:
+        """The welcome message, upon which a node that has no uuid makes itself one."""
+        self._get("/")
+
+    def local_name(self) -> str:
+        """The node's Erlang name."""
+        path = "/_node/_local"
+        name: str = _member(self._get(path), "name", str, path)
+        if "@" not in name or not name.isprintable():
+            raise NoAnswer(f"GET {path} gave no Erlang name")
+        return name
+
+    def setup_state(self, databases: Collection[str] = DEFAULT_DATABASES) -> SetupState:
+        """How far the node is set up; finished only where ``databases`` can be opened from it."""
+        path = "/_cluster_setup"
+        if set(databases) != set(DEFAULT_DATABASES):
+            path += "?" + urlencode({"ensure_dbs_exist": jsonlib.dumps(sorted(databases))})
+        state = _member(self._get(path), "state", str, path)
+        try:
+            return SetupState(state)
+        except ValueError:
+            raise NoAnswer(f"GET {path} gave a state that is not known here") from None
+
+    def membership(self) -> tuple[frozenset[str], frozenset[str]]:
+        """``all_nodes`` (connected) and ``cluster_nodes`` (members), as this node knows them."""
+        path = "/_membership"
+        answer = self._get(path)
+        return _names(answer, "all_nodes", path), _names(answer, "cluster_nodes", path)
+
+    def databases(self) -> frozenset[str]:
+        """The names of all databases that this node knows of."""
+        path = "/_all_dbs"
+        return _strings(self._get(path), path)
+
+    def holds_documents(self, database: str) -> bool:
+        """Whether a database has a document that is no design document."""
+        path = f"/{quote(database, safe='')}/_all_docs?limit={SAMPLE}"
+        rows = _member(self._get(path), "rows", list, path)
+        ids = [row.get("id", "") if isinstance(row, dict) else "" for row in rows]
+        return len(ids) >= SAMPLE or any(not str(i).startswith("_design/") for i in ids)
+
+    def config(self) -> Mapping[str, Mapping[str, str]]:
+        """The node's whole configuration: sections of keys. It holds secrets."""
+        path = "/_node/_local/_config"
+        sections = _object(self._get(path), path)
+        return {
+            name: {key: value for key, value in keys.items() if _is_text(value)}
+            for name, keys in sections.items()
+            if isinstance(keys, dict)
+        }
+
+    def uptime(self) -> float:
+        """Seconds since the node started."""
+        path = "/_node/_local/_system"
+        seconds: int = _member(self._get(path), "uptime", int, path)
+        return float(min(seconds, 10**12))  # a number from outside may be too large for a float
+
+    def shard_maps(self, limit: int, after: str | None = None) -> list[ShardMap]:
+        """A page of the shard maps that this node knows of, by database, from behind ``after``."""
+        path = "/_node/_local/_dbs/_all_docs"
+        query = {"include_docs": "true", "conflicts": "true", "limit": limit}
+        if after is not None:
+            query |= {"startkey": jsonlib.dumps(after), "skip": 1}
+        rows = _member(self._get(f"{path}?{urlencode(query)}"), "rows", list, path)
+        return [_shard_map(row, path) for row in rows]
+
+    def document(self, database: str, name: str) -> Mapping[str, Any]:
+        """A document."""
+        path = f"/{quote(database, safe='')}/{quote(name, safe='')}"
+        return _object(self._get(path), path)
+
+    # --- writing: the status of the answer, where it is no error ---
+
+    def enable_cluster(self, node_count: int, bind_address: str) -> int:
+        """Binds the node to an address that its peers reach; sets [cluster] n, to 3 at most.
+
+        The administrator is not sent along: there is one, or this request would not be allowed, and
+        CouchDB would hash the password anew (a second, and a hash unlike the other nodes').
+        """
+        return self._setup("enable_cluster", bind_address=bind_address, node_count=node_count)
+
+    def enable_single_node(self, bind_address: str) -> int:
+        """Sets the node up as a cluster of one."""
+        return self._setup("enable_single_node", bind_address=bind_address)
+
+    def finish_cluster(self, databases: Sequence[str]) -> int:
+        """Makes the system databases and pushes this node's identity to every member."""
+        if set(databases) == set(DEFAULT_DATABASES):
+            return self._setup("finish_cluster")
+        return self._setup("finish_cluster", ensure_dbs_exist=list(databases))
+
+    def add_member(self, name: str) -> int:
+        """Makes another node, by its Erlang name, a member of this node's cluster."""
+        return self._send("PUT", f"/_node/_local/_nodes/{quote(name, safe='@')}", {})
+
+    def create_database(self, name: str) -> int:
+        """Makes a database."""
+        return self._send("PUT", f"/{quote(name, safe='')}")
+
+    def delete_database(self, name: str) -> int:
+        """Removes a database with all that it holds."""
+        return self._send("DELETE", f"/{quote(name, safe='')}")
+
+    def store(self, database: str, name: str, document: Mapping[str, Any]) -> int:
+        """Stores a new document; 202 where fewer than a majority of its copies took it."""
+        path = f"/{quote(database, safe='')}/{quote(name, safe='')}"
+        return self._send("PUT", path, dict(document))
+
+    def log_in(self) -> int:
+        """Opens a session, upon which CouchDB makes itself a chttpd_auth secret if it has none."""
+        user, password = self._access.credentials.user, self._access.credentials.password
+        return self._send("POST", "/_session", {"name": user, "password": password})
+
+    def set_config(self, section: str, key: str, value: str) -> int:
+        """Sets one value of the node's configuration, lastingly."""
+        path = f"/_node/_local/_config/{quote(section, safe='')}/{quote(key, safe='')}"
+        self._redactor.hide(value)
+        return self._send("PUT", path, value)
+
+    # --- the wire ---
+
+    def _setup(self, action: str, **arguments: Any) -> int:
+        return self._send("POST", "/_cluster_setup", {"action": action, **arguments}, patient=True)
+
+    def _get(self, path: str) -> Any:
+        return self._exchange("GET", path, None)[1]
+
+    def _send(self, method: str, path: str, body: Any = None, *, patient: bool = False) -> int:
+        return self._exchange(method, path, body, patient=patient)[0]
+
+    def _exchange(
+        self, method: str, path: str, body: Any, *, patient: bool = False
+    ) -> tuple[int, Any]:
+        if self._gateway is None or path == "/_session":
+            return self._request(method, path, body, patient=patient)
+        fresh = not self._logged_in
+        if fresh:
+            self._open_session()
+        try:
+            return self._request(method, path, body, patient=patient)
+        except ErrorAnswer as failure:
+            if failure.status != 401 or fresh:
+                raise
+        self._open_session()  # a node that was restarted does not know the former one any more
+        return self._request(method, path, body, patient=patient)
+
+    def _open_session(self) -> None:
+        self._logged_in = False
+        self._session.cookies.clear()
+        self.log_in()
+        if "AuthSession" not in self._session.cookies:
+            # Going on as nobody would end in a 401, and look as if the password were wrong.
+            raise NoAnswer("POST /_session opened no session")
+        self._logged_in = True
+
+    def _request(
+        self, method: str, path: str, body: Any, *, patient: bool = False
+    ) -> tuple[int, Any]:
+        # finish_cluster answers after 5.0 s where a member is not connected: that answer is wanted.
+        seconds = max(self._access.request_timeout, 10.0) if patient else None
+        timeout = self._deadline.cap(seconds or self._access.request_timeout)
+        what = f"{method} {path.partition('?')[0]}"
+        started = time.monotonic()
+        try:
+            response = self._session.request(
+                method,
+                self._base + path,
+                json=body,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except (requests.RequestException, OSError, ValueError) as error:
+            LOGGER.debug(f"{self.address} {what}: {explain(error)}")
+            raise NoAnswer(explain(error), nobody=refused(error)) from error
+        spent = (time.monotonic() - started) * 1000
+        LOGGER.debug(f"{self.address} {what}: {response.status_code} after {spent:.0f} ms")
+        try:
+            answer = jsonlib.loads(response.content)  # requests would guess at the encoding
+        except (ValueError, RecursionError):
+            answer = None
+        if (
+            self._gateway is not None
+            and isinstance(answer, dict)
+            and answer.get("kind") == "Status"
+        ):
+            message = self._shown(answer.get("message", ""), 200)
+            raise _stopped(method, self._gateway, response.status_code, message)
+        if not 200 <= response.status_code < 300:
+            raise self._as_error(what, response.status_code, answer)
+        if answer is None:
+            raise NoAnswer(f"{what} was answered {response.status_code} without JSON: not CouchDB")
+        self._note_version(response.headers.get("Server", ""))
+        return response.status_code, answer
+
+    def _as_error(self, what: str, status: int, answer: Any) -> CouchFailure:
+        """An error answer, cut, without control characters and secrets: it comes from outside."""
+        if not isinstance(answer, dict):
+            return NoAnswer(f"{what} was answered {status} without JSON: not CouchDB")
+        error = self._shown(answer.get("error", ""), 80)
+        return ErrorAnswer(what, status, error, self._shown(answer.get("reason", ""), 200))
+
+    def _shown(self, text: object, limit: int) -> str:
+        return _plain(self._redactor.clean(str(text)), limit)
+
+    def _note_version(self, server: str) -> None:
+        if server.startswith("CouchDB/"):
+            self.version = _plain(server.removeprefix("CouchDB/").split(" ")[0], 32) or None
+
+
+def _direct_session(access: Access, host_name: str) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # neither proxies nor netrc of the environment
+    session.verify = access.verify
+    tls_name = host_name if access.scheme == "https" else None
+    session.mount(f"{access.scheme}://", BoundedAdapter(tls_name=tls_name or None))
+    user, password = access.credentials.user, access.credentials.password
+    session.auth = HTTPBasicAuth(user.encode(), password.encode())  # str is sent as latin-1
+    return session
+
+
+def _stopped(method: str, gateway: Gateway, status: int, message: str) -> CouchFailure | Denied:
+    """The Kubernetes API server's own answer in CouchDB's place."""
+    where = gateway.url.partition("/api/v1/")[2]
+    verb = {"GET": "get", "POST": "create", "PUT": "update", "DELETE": "delete"}.get(method, method)
+    if status in (401, 403):
+        return Denied(
+            f"the Kubernetes API does not allow to {verb} {where} ({status}); grant `get` and "
+            '`create` on pods/proxy (README, "From outside the cluster"), or check from a Job'
+        )
+    if status == 404:
+        return NoAnswer("its pod does not exist", nobody=True)
+    return NoAnswer(f"the API server answered {status} in its place: {message}", nobody=True)
+
+
+def _shard_map(row: Any, path: str) -> ShardMap:
+    database = _member(row, "id", str, path)
+    document = row.get("doc")
+    ranges = document.get("by_range") if isinstance(document, dict) else None
+    return ShardMap(
+        _plain(database, 256),
+        {
+            str(name): tuple(_plain(holder, 256) for holder in holders)
+            for name, holders in (ranges.items() if isinstance(ranges, dict) else ())
+            if isinstance(holders, list)
+        },
+        conflicting=isinstance(document, dict) and bool(document.get("_conflicts")),
+    )
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that UTF-8 can hold: JSON can write halves of characters, too."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return isinstance(value, str)
+
+
+def _plain(text: object, limit: int) -> str:
+    words = " ".join(str(text).split())[:limit]
+    return "".join(character if character.isprintable() else "?" for character in words)
+
+
+def _object(answer: Any, path: str) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise NoAnswer(f"GET {path} gave no JSON object: not CouchDB")
+    return answer
+
+
+def _member(answer: Any, key: str, kind: type, path: str) -> Any:
+    value = _object(answer, path).get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise NoAnswer(f"GET {path} gave no {key!r}: not CouchDB")
+    return value
+
+
+def _names(answer: Any, key: str, path: str) -> frozenset[str]:
+    return _strings(_member(answer, key, list, path), path)
+
+
+def _strings(values: Any, path: str) -> frozenset[str]:
+    # Line breaks and the like are in no name, and would forge lines of the log.
+    try:
+        printable = isinstance(values, list) and "".join(values).isprintable()
+    except TypeError:
+        printable = False
+    if not printable:
+        raise NoAnswer(f"GET {path} gave no list of names: not CouchDB")
+    return _shared(frozenset(values))
+
+
+@lru_cache(maxsize=16)
+def _shared(names: frozenset[str]) -> frozenset[str]:
+    """One copy of what all nodes say alike: a thousand lists of a thousand members fill memory."""
+    return names
+
+
+class Fleet:
+    """The connections to all nodes: one for each pod and address, kept for the whole run."""
+
+    def __init__(self, access: Access, deadline: Deadline) -> None:
+        self.access = access
+        self._deadline = deadline
+        self._nodes: dict[tuple[str, Address], CouchNode] = {}
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a thread must be done with a node: all its questions, and more."""
+        return self._deadline.cap(6 * self.access.request_timeout)
+
+    def node(self, pod: Pod, address: Address) -> CouchNode:
+        """The connection to a pod at one of its addresses."""
+        key = (pod.name, address)
+        if key not in self._nodes:
+            door = self.access.door
+            gateway = door(pod.name, address.port) if door else None
+            self._nodes[key] = CouchNode(
+                address, pod.host_name, self.access, self._deadline, gateway
+            )
+        return self._nodes[key]
+
+    def forget(self, pod: str) -> None:
+        """Lets go of a pod's connections, for one that a thread may still be waiting on."""
+        for key in [key for key in list(self._nodes) if key[0] == pod]:
+            self._nodes.pop(key, None)

@@ -1,0 +1,74 @@
+"""Why a member does not get connected: no name, no port 4369, another cookie.
+
+Erlang nodes find each other through the port mapper daemon (EPMD, port 4369), which tells the port
+of the distribution protocol by the node's short name (Erlang/OTP, "Distribution Protocol").
+"""
+
+import contextlib
+import re
+import socket
+
+from couchdiscover.state.topology import EPMD_PORT, Address
+
+_NAMES_REQUEST = b"\x00\x01n"
+_MAX_NAMES = 64 * 1024
+
+
+def likeliest_cause(name: str, address: Address, seconds: float) -> str:
+    """What keeps others from connecting to the node ``name``, as far as it shows from here.
+
+    ``address`` is where its HTTP interface answers; each probe takes ``seconds`` at most.
+    """
+    short, _, host = name.partition("@")
+    if not _resolves(host):
+        return (
+            f"the name {host} does not resolve: the headless Service wants "
+            "publishNotReadyAddresses: true, and the pod a name that is published"
+        )
+    listing = _ask_epmd(address.host, seconds)
+    if listing is None:
+        return (
+            f"port {EPMD_PORT} of {address.host} cannot be reached: a NetworkPolicy or a service "
+            "mesh in between?"
+        )
+    ports = dict(re.findall(r"^name (\S+) at port (\d{1,5})$", listing, re.MULTILINE))
+    if short not in ports:
+        return f"the port mapper at {address.host} knows no node {short}"
+    port = int(ports[short])
+    if not _listens(address.host, port, seconds):
+        return (
+            f"port {port} of {address.host}, Erlang's distribution, cannot be reached: "
+            "a NetworkPolicy or a service mesh in between?"
+        )
+    return "its ports answer, so the Erlang cookies differ, or the nodes know it by another name"
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
+
+
+def _ask_epmd(host: str, seconds: float) -> str | None:
+    """The names that EPMD knows, one to a line; None where it does not answer."""
+    listing = b""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((host, EPMD_PORT), timeout=seconds) as connection,
+    ):
+        connection.sendall(_NAMES_REQUEST)
+        while len(listing) < _MAX_NAMES and (chunk := connection.recv(4096)):
+            listing += chunk
+    if len(listing) < 4:
+        return None
+    return listing[4:].decode("utf-8", "replace")  # the first four bytes are EPMD's own port
+
+
+def _listens(host: str, port: int, seconds: float) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=seconds).close()
+    except (OSError, OverflowError):  # the latter for a port that is none
+        return False
+    return True

@@ -1,0 +1,330 @@
+"""What ``check`` finds beyond membership: from what was inspected to what is wrong with it. Pure.
+
+A fault is something by which the cluster is not what it seems to be, and which a person must mend;
+a warning is worth a look, and may be meant; information is how things are.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from couchdiscover.decide.identity import drift
+from couchdiscover.decide.membership import match
+from couchdiscover.state.nodes import (
+    DEFAULT_DATABASES,
+    ClusterView,
+    NodeDetails,
+    NodeView,
+    ShardMap,
+)
+from couchdiscover.state.topology import Topology
+
+SHOWN = 5
+"""How many names a sentence has; the rest are counted. ``subjects`` has them all."""
+
+MOVE_SHARDS = 'CouchDB\'s manual, "Shard Management", tells how to move shards'
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    FAULT = "fault"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found. ``subjects`` are the pods, members or databases that it is about."""
+
+    kind: str
+    severity: Severity
+    subjects: tuple[str, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was read besides membership. ``unread`` says, by its name, why a thing was not."""
+
+    details: tuple[NodeDetails, ...] = ()
+    shard_maps: tuple[ShardMap, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
+
+
+def findings(topology: Topology, view: ClusterView, inspection: Inspection) -> tuple[Finding, ...]:
+    """Everything that there is to say, the worst first."""
+    listed = frozenset().union(*(node.cluster_nodes for node in view.nodes))
+    matching = match(topology, view, listed)
+    strangers = frozenset(matching.strangers)
+    members = listed - strangers
+    found = [
+        *_unread(inspection),
+        *_left_behind(topology, matching.strangers),
+        *_cut_off(view),
+        *_drifted(view),
+        *_unreadable(view.nodes),
+        *_maintenance(inspection.details),
+        *_shards(inspection, members, {name: pod for pod, name in matching.names.items()}),
+        *_copies_setting(inspection.details, len(members)),
+        *_versions(view.nodes),
+    ]
+    order = list(Severity)
+    return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+
+
+def named(names: Collection[str]) -> str:
+    """The first few of many names."""
+    shown = sorted(names)[:SHOWN]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _verb(names: Collection[str], one: str, several: str) -> str:
+    return one if len(names) == 1 else several
+
+
+# --- nodes ------------------------------------------------------------------------------------
+
+
+def _unread(inspection: Inspection) -> Iterable[Finding]:
+    for what, reason in inspection.unread:
+        yield Finding(
+            "not_inspected", Severity.FAULT, (what,), f"{what} could not be looked at: {reason}"
+        )
+
+
+def _left_behind(topology: Topology, strangers: Sequence[str]) -> Iterable[Finding]:
+    if strangers:
+        yield Finding(
+            "left_behind",
+            Severity.FAULT,
+            tuple(strangers),
+            f"{named(strangers)} {_verb(strangers, 'is', 'are')} listed as a member, but no pod of "
+            f"StatefulSet {topology.statefulset} (left behind by a scale-down?): new databases get "
+            "copies there; move their shards, then delete their documents in /_node/_local/_nodes",
+        )
+
+
+def _cut_off(view: ClusterView) -> Iterable[Finding]:
+    for node in view.nodes:
+        missed_by = [
+            other.pod
+            for other in view.nodes
+            if other is not node and node.name in other.cluster_nodes - other.all_nodes
+        ]
+        if missed_by:
+            cause = f" ({node.severed})" if node.severed else ""
+            yield Finding(
+                "cut_off",
+                Severity.FAULT,
+                (node.pod,),
+                f"{node.pod} answers and is a member, but not connected to {named(missed_by)}"
+                f"{cause}",
+            )
+
+
+def _drifted(view: ClusterView) -> Iterable[Finding]:
+    nodes = [node for node in view.nodes if node.finished and node.identity is not None]
+    if len(nodes) < 2:
+        return
+    found = drift(nodes, view.veterans or [node.name for node in nodes])
+    pods = tuple(sorted({step.pod for step in found.steps}))
+    keys = sorted({key for step in found.steps for key in step.keys})
+    if pods:
+        yield Finding(
+            "identity_drift",
+            Severity.FAULT,
+            pods,
+            f"{named(pods)} {_verb(pods, 'differs', 'differ')} from the cluster in "
+            f"{', '.join(keys)}: sessions made on one node fail on another; "
+            "`couchdiscover run` mends it",
+        )
+    if found.secretless:
+        yield Finding(
+            "no_secret",
+            Severity.FAULT,
+            tuple(node.pod for node in nodes),
+            "no node has a chttpd_auth secret, so no session of one holds on another; "
+            "`couchdiscover run` mends it",
+        )
+
+
+def _unreadable(nodes: Sequence[NodeView]) -> Iterable[Finding]:
+    for database in sorted({name for node in nodes for name in node.unreadable}):
+        pods = tuple(node.pod for node in nodes if database in node.unreadable)
+        yield Finding(
+            "database_missing",
+            Severity.FAULT,
+            (database,),
+            f"{database} was asked for and cannot be opened from {named(pods)}; "
+            f"`couchdiscover run --ensure-db {database}` makes it where it does not exist",
+        )
+
+
+def _maintenance(details: Sequence[NodeDetails]) -> Iterable[Finding]:
+    on = tuple(node.pod for node in details if node.maintenance == "true")
+    if on:
+        yield Finding(
+            "maintenance_mode",
+            Severity.FAULT,
+            on,
+            f"maintenance_mode is on at {named(on)}: its copies are not read, and it is not ready; "
+            "when the work is done, set [couchdb] maintenance_mode to false",
+        )
+    unbalanced = tuple(node.pod for node in details if node.maintenance == "nolb")
+    if unbalanced:
+        yield Finding(
+            "maintenance_mode",
+            Severity.WARNING,
+            unbalanced,
+            f"maintenance_mode is nolb at {named(unbalanced)}: it works, and is not ready for "
+            "load balancers and Services",
+        )
+
+
+def _copies_setting(details: Sequence[NodeDetails], members: int) -> Iterable[Finding]:
+    if members < 2 or not details:
+        return
+    settings = sorted({node.copies for node in details})
+    pods = tuple(node.pod for node in details)
+    if len(settings) > 1:
+        told = "; ".join(
+            f"{number} at {named([n.pod for n in details if n.copies == number])}"
+            for number in settings
+        )
+        yield Finding(
+            "copies_setting",
+            Severity.WARNING,
+            pods,
+            f"[cluster] n differs: {told}; how many copies a new database gets depends on the node "
+            "that it is made through",
+        )
+    elif settings[0] < min(3, members):
+        yield Finding(
+            "copies_setting",
+            Severity.WARNING,
+            pods,
+            f"[cluster] n is {settings[0]} with {members} members: new databases get {settings[0]} "
+            f"{'copies' if settings[0] > 1 else 'copy'} only",
+        )
+    elif settings[0] > members:
+        yield Finding(
+            "copies_setting",
+            Severity.INFO,
+            pods,
+            f"[cluster] n is {settings[0]} with {members} members: new databases get {members} "
+            "copies, and no more after a scale-up",
+        )
+
+
+def _versions(nodes: Sequence[NodeView]) -> Iterable[Finding]:
+    versions = sorted({node.version for node in nodes if node.version})
+    if len(versions) > 1:
+        told = "; ".join(
+            f"{version} at {named([n.pod for n in nodes if n.version == version])}"
+            for version in versions
+        )
+        yield Finding(
+            "mixed_versions",
+            Severity.WARNING,
+            tuple(node.pod for node in nodes if node.version),
+            f"the nodes run different CouchDBs: {told}",
+        )
+
+
+# --- databases --------------------------------------------------------------------------------
+
+
+def _shards(
+    inspection: Inspection, members: frozenset[str], pods: dict[str, str]
+) -> Iterable[Finding]:
+    maps = inspection.shard_maps
+    copies = min((node.copies for node in inspection.details), default=3)
+    wanted = min(copies, len(members))
+    yield from _conflicting(maps)
+    yield from _too_few(maps, members, wanted)
+    yield from _on_strangers(maps, members)
+    yield from _without_shards(maps, members, pods)
+
+
+def _conflicting(maps: Sequence[ShardMap]) -> Iterable[Finding]:
+    names = tuple(each.database for each in maps if each.conflicting)
+    if names:
+        yield Finding(
+            "conflicting_shard_maps",
+            Severity.FAULT,
+            names,
+            f"{named(names)}: the shard maps have conflicts, as after joining two clusters: what "
+            "is in the copies of the losing revision is not read; the documents are in "
+            "/_node/_local/_dbs, with ?conflicts=true",
+        )
+
+
+def _too_few(maps: Sequence[ShardMap], members: frozenset[str], wanted: int) -> Iterable[Finding]:
+    by_count: dict[int, list[str]] = {}
+    for each in maps:
+        fewest = min((len(members & set(h)) for h in each.by_range.values()), default=0)
+        if fewest < wanted:
+            by_count.setdefault(fewest, []).append(each.database)
+    for count, names in sorted(by_count.items()):
+        system = "" if set(names).isdisjoint(DEFAULT_DATABASES) else _SYSTEM_HINT
+        what = f"{count} {'copy' if count == 1 else 'copies'}" if count else "no copy"
+        lost = ", and what they held cannot be read" if count == 0 else ""
+        yield Finding(
+            "too_few_copies",
+            Severity.FAULT,
+            tuple(sorted(names)),
+            f"{named(names)}: {what} on members, of some range at least, where there should be "
+            f"{wanted}{lost}{system}; {MOVE_SHARDS}",
+        )
+
+
+_SYSTEM_HINT = (
+    " (was the cluster finished before all nodes had joined? without those copies, logins and "
+    "replications stop)"
+)
+
+
+def _on_strangers(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable[Finding]:
+    names: set[str] = set()
+    strangers: set[str] = set()
+    for each in maps:
+        others = {name for holders in each.by_range.values() for name in holders} - members
+        if others:
+            names.add(each.database)
+            strangers |= others
+    if names:
+        yield Finding(
+            "copies_on_strangers",
+            Severity.WARNING,
+            tuple(sorted(names)),
+            f"{named(names)}: the shard maps name {named(strangers)}, no member of this set: "
+            f"each write waits for copies that are not there; {MOVE_SHARDS}",
+        )
+
+
+def _without_shards(
+    maps: Sequence[ShardMap], members: frozenset[str], pods: dict[str, str]
+) -> Iterable[Finding]:
+    """Members that hold nothing of databases which would have reached them, were they new."""
+    lacking: dict[str, list[str]] = {}
+    for each in maps:
+        placed = sum(len(holders) for holders in each.by_range.values())
+        if placed < len(members):
+            continue
+        holding = {name for holders in each.by_range.values() for name in holders}
+        for name in members - holding:
+            lacking.setdefault(name, []).append(each.database)
+    for name, databases in sorted(lacking.items()):
+        pod = pods.get(name, name)
+        yield Finding(
+            "no_shards",
+            Severity.INFO,
+            (pod,),
+            f"{pod} holds no shard of {len(databases)} of {len(maps)} databases "
+            f"({named(databases)}): they were made before it joined",
+        )

@@ -1,0 +1,1 @@
+"""Kubernetes: the only owner of pykube."""

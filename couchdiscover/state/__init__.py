@@ -1,0 +1,1 @@
+"""The nouns, all of them frozen: topology, nodes, steps, settings."""

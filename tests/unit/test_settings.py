@@ -1,0 +1,213 @@
+"""Options as text → Settings; everything that is wrong is told at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from couchdiscover.cli.settings import MAX_SECONDS, build_settings, parse_duration
+from couchdiscover.errors import UsageProblem
+from couchdiscover.state.settings import MAX_SIZE, Settings, parse_size
+from couchdiscover.state.topology import Scope
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("5m", 300),
+        ("1h", 3600),
+        ("0", 0),
+        ("0.5s", 0.5),
+        ("250ms", 0.25),
+        (" 5m ", 300),
+        ("1.5h", 5400),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "m",
+        "-1",
+        "-5m",
+        "5 m",
+        "5d",
+        "1h30m",
+        "1e3",
+        "inf",
+        "nan",
+        ".5",
+        "5.",
+        "\u0665",
+        "1m\n2m",
+    ],
+)
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["169h", "604801", "9" * 400 + "h"])
+def test_nobody_waits_for_longer_than_a_week(text: str) -> None:
+    with pytest.raises(ValueError, match="is longer than a week"):
+        parse_duration(text)
+
+
+@given(st.integers(0, int(MAX_SECONDS)))
+def test_seconds_stay_what_they_are(seconds: int) -> None:
+    assert parse_duration(str(seconds)) == parse_duration(f"{seconds}s") == seconds
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_finite_duration_or_a_value_error(text: str) -> None:
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        return
+    assert 0 <= seconds <= MAX_SECONDS
+
+
+@pytest.mark.parametrize(("text", "size"), [("1", 1), (" 3\n", 3), (str(MAX_SIZE), MAX_SIZE)])
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-3", "+3", "three", "3.0", "1e1", "", "٣", str(MAX_SIZE + 1), "9" * 5000]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is no number of nodes"):
+        parse_size(text)
+
+
+def test_without_a_word_everything_has_its_default() -> None:
+    settings = build_settings({}, {})
+    assert settings == Settings()
+    assert (settings.timeout, settings.request_timeout, settings.repair) == (300.0, 5.0, True)
+    assert settings.databases == ("_users", "_replicator")
+    assert settings.verify is True
+
+
+def test_empty_texts_count_as_not_said() -> None:
+    empty = dict.fromkeys(
+        ("statefulset", "namespace", "scope", "size", "timeout", "port", "scheme", "ca_file"), ""
+    )
+    assert build_settings({**empty, "ensure_dbs": [""], "kubeconfig": "", "context": ""}, {}) == (
+        Settings()
+    )
+
+
+def test_everything_that_can_be_said(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    settings = build_settings(
+        {
+            "statefulset": "my.couch",
+            "namespace": "db",
+            "container": "couchdb",
+            "scope": "pod",
+            "size": "3",
+            "timeout": "0",
+            "request_timeout": "2s",
+            "ensure_dbs": ["orders,_users", "a/b , orders", "_global_changes"],
+            "repair": False,
+            "repair_from": "my.couch-1",
+            "scheme": "https",
+            "port": "6984",
+            "ca_file": str(ca_file),
+            "cluster_domain": "corp.example.",
+            "kubeconfig": "/nowhere",
+            "context": "prod",
+            "dry_run": True,
+        },
+        {"HOME": "/root"},
+    )
+    assert settings == Settings(
+        statefulset="my.couch",
+        namespace="db",
+        container="couchdb",
+        scope=Scope.POD,
+        size=3,
+        timeout=0.0,
+        request_timeout=2.0,
+        ensure_dbs=("orders", "a/b", "_global_changes"),
+        repair=False,
+        repair_from="my.couch-1",
+        scheme="https",
+        port=6984,
+        ca_file=str(ca_file),
+        cluster_domain="corp.example",
+        kubeconfig="/nowhere",
+        context="prod",
+        dry_run=True,
+        environment={"HOME": "/root"},
+    )
+    assert settings.verify == str(ca_file)
+    assert settings.databases == ("_users", "_replicator", "orders", "a/b", "_global_changes")
+
+
+def test_to_skip_the_verification_wins_over_a_ca_file(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    raw = {"ca_file": str(ca_file), "insecure_skip_tls_verify": True}
+    assert build_settings(raw, {}).verify is False
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"statefulset": "../secrets/x"}, "--statefulset '../secrets/x'"),
+        ({"statefulset": "Couch"}, "--statefulset"),
+        ({"namespace": "a.b"}, "--namespace"),
+        ({"namespace": "db "}, "--namespace"),
+        ({"container": "a b"}, "--container"),
+        ({"scope": "cluster"}, "--scope: 'cluster' is none of auto, pod, set"),
+        ({"size": "0"}, "--size: '0' is no number of nodes"),
+        ({"size": "-1"}, "--size"),
+        ({"size": "three"}, "--size"),
+        ({"timeout": "soon"}, "--timeout: 'soon' is no duration"),
+        ({"timeout": "-1"}, "--timeout"),
+        ({"timeout": "8h5"}, "--timeout"),
+        ({"request_timeout": "0"}, "--request-timeout: 0 would"),
+        ({"ensure_dbs": ["Orders"]}, "--ensure-db 'Orders'"),
+        ({"ensure_dbs": ["a,_orders"]}, "--ensure-db '_orders'"),  # CouchDB answers 400
+        ({"ensure_dbs": ["a" * 239]}, "--ensure-db"),
+        ({"ensure_dbs": ["1a"]}, "--ensure-db"),
+        ({"repair_from": "couchdb"}, "--repair-from 'couchdb'"),
+        ({"scheme": "ftp"}, "--scheme: 'ftp'"),
+        ({"port": "0"}, "--port: '0'"),
+        ({"port": "65536"}, "--port"),
+        ({"port": "http"}, "--port"),
+        ({"ca_file": "/no/such/file"}, "--ca-file: there is no file '/no/such/file'"),
+        ({"ca_file": "/"}, "--ca-file"),
+        ({"ca_file": __file__}, "holds no certificates"),
+        ({"cluster_domain": "cluster local"}, "--cluster-domain"),
+    ],
+)
+def test_bad_input(raw: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        build_settings(raw, {})
+    assert told in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_all_problems_are_told_together() -> None:
+    with pytest.raises(UsageProblem) as caught:
+        build_settings({"size": "x", "port": "x", "namespace": "X", "ensure_dbs": ["X", "Y"]}, {})
+    problems = str(caught.value).split("; ")
+    assert len(problems) == 5
+
+
+def test_the_environment_is_not_shown() -> None:
+    settings = build_settings({}, {"COUCHDB_PASSWORD": "hunter2"})
+    assert settings.environment["COUCHDB_PASSWORD"] == "hunter2"
+    assert "hunter2" not in repr(settings)
