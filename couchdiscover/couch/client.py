@@ -351,7 +351,18 @@ def _shard_map(row: Any, path: str) -> ShardMap:
             if isinstance(holders, list)
         },
         conflicting=isinstance(document, dict) and bool(document.get("_conflicts")),
+        suffix=_suffix(document.get("shard_suffix")) if isinstance(document, dict) else "",
+        revision=_plain(document.get("_rev", ""), 128) if isinstance(document, dict) else "",
     )
+
+
+def _suffix(points: Any) -> str:
+    """What ends the names of a database's files, written down as a list of code points."""
+    if not isinstance(points, list) or not all(
+        isinstance(p, int) and 32 < p < 127 for p in points[:64]
+    ):
+        return ""
+    return "".join(map(chr, points[:64]))
 
 
 def _is_text(value: object) -> TypeGuard[str]:

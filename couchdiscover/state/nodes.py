@@ -160,10 +160,17 @@ class NodeDetails:
 class ShardMap:
     """Where the copies of a database are: for each range, the Erlang names of those that hold one.
 
-    ``conflicting`` where its document has other revisions that lost: the copies those name are not
-    used.
+    ``suffix`` ends the files' names. ``revision`` is its document's; ``conflicting`` where that has
+    other revisions that lost: the copies those name are not used.
     """
 
     database: str
     by_range: Mapping[str, tuple[str, ...]]
     conflicting: bool = False
+    suffix: str = ""
+    revision: str = ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The Erlang names of all that are to hold a copy of any range."""
+        return frozenset(name for names in self.by_range.values() for name in names)
