@@ -19,8 +19,9 @@ from couchdiscover.errors import Denied
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.http import BoundedAdapter, Door, Gateway, explain, refused
 from couchdiscover.output.log import LOGGER, Redactor
-from couchdiscover.state.nodes import DEFAULT_DATABASES, SetupState, ShardMap
+from couchdiscover.state.nodes import DEFAULT_DATABASES, SetupState
 from couchdiscover.state.topology import Address, Credentials, Pod
+from couchdiscover.state.volumes import ShardMap
 
 SAMPLE = 25
 """Documents looked at to tell whether a system database holds more than its design documents."""

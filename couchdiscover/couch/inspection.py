@@ -6,8 +6,9 @@ from couchdiscover.couch.client import CouchFailure, CouchNode, Fleet
 from couchdiscover.couch.connectivity import likeliest_cause
 from couchdiscover.decide.findings import Inspection
 from couchdiscover.net.workers import for_each
-from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView, ShardMap
+from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
 from couchdiscover.state.topology import Topology
+from couchdiscover.state.volumes import ShardMap
 
 PAGE = 250
 """Shard maps in one answer: some 10 MB where each database has 64 ranges of three copies, and 90 ms

@@ -3,7 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from couchdiscover.state.nodes import ShardMap
+
+@dataclass(frozen=True, slots=True)
+class ShardMap:
+    """Where the copies of a database are: for each range, the Erlang names of those that hold one.
+
+    ``suffix`` ends the files' names. ``revision`` is its document's; ``conflicting`` where that has
+    other revisions that lost: the copies those name are not used.
+    """
+
+    database: str
+    by_range: Mapping[str, tuple[str, ...]]
+    conflicting: bool = False
+    suffix: str = ""
+    revision: str = ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The Erlang names of all that are to hold a copy of any range."""
+        return frozenset(name for names in self.by_range.values() for name in names)
 
 
 @dataclass(frozen=True, slots=True, order=True)
