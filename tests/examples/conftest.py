@@ -28,6 +28,11 @@ COMING = {
 }  # fmt: skip
 """Options and commands that the documents tell of and the program may not have yet."""
 
+COMING_VARIABLES = {
+    f"COUCHDISCOVER_{name}"
+    for name in ("CLUSTER_STATE", "MARK", "WAIT_FOR_COPIES", "ALLOW_ONE_COPY")
+}
+
 Object = Mapping[str, Any]
 
 
