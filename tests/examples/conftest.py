@@ -22,16 +22,8 @@ STATEFULSETS = ["job", "initcontainer", "poststart", "restore"]
 
 NO_MANIFESTS = {"kustomization.yaml", "values.yaml", "workflow.yaml"}
 
-COMING = {
-    "--cluster-state", "--mark", "--no-mark", "--wait-for-copies", "--no-wait-for-copies",
-    "--allow-one-copy", "--replications", "--from", "--database", "--manifest", "adopt",
-}  # fmt: skip
+COMING = {"--replications", "--from", "--database", "--manifest", "adopt"}
 """Options and commands that the documents tell of and the program may not have yet."""
-
-COMING_VARIABLES = {
-    f"COUCHDISCOVER_{name}"
-    for name in ("CLUSTER_STATE", "MARK", "WAIT_FOR_COPIES", "ALLOW_ONE_COPY")
-}
 
 Object = Mapping[str, Any]
 

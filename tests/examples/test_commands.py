@@ -12,7 +12,6 @@ from couchdiscover.cli.settings import build_settings
 from couchdiscover.errors import UsageProblem
 from tests.examples.conftest import (
     COMING,
-    COMING_VARIABLES,
     FOLDERS,
     ROOT,
     command_lines,
@@ -72,7 +71,7 @@ def known_variables() -> set[str]:
 def test_every_variable_is_the_programs() -> None:
     told = words(r"\bCOUCHDISCOVER_[A-Z_]+\b", texts())
     assert told
-    assert told <= known_variables() | COMING_VARIABLES
+    assert told <= known_variables()
 
 
 def test_couchdiscovers_containers_are_given_what_it_reads() -> None:
