@@ -157,17 +157,20 @@ def mutation(session: nox.Session) -> None:
     session.run("mutmut", "results")
 
 
-@nox.session(name="names", venv_backend="none")
+@nox.session(venv_backend="none")
 def names(session: nox.Session) -> None:
-    """Puts pyproject.toml's Repository, and the images of its owner, wherever they are named."""
-    owner, name = PROJECT["project"]["urls"]["Repository"].removesuffix("/").split("/")[-2:]
+    """Puts the owner of pyproject.toml's Repository wherever it and its images are named."""
+    owner = PROJECT["project"]["urls"]["Repository"].split("/")[-2]
+    job = (ROOT / "examples" / "job" / "couchdiscover.yaml").read_text()
+    (before,) = set(re.findall(r"ghcr\.io/([\w.-]+)/", job))
     listed = str(session.run("git", "ls-files", silent=True, external=True)).split()
     for path in (ROOT / each for each in listed):
         if path.suffix in (".json", ".svg") or not path.is_file():
             continue
         old = path.read_text()
-        new = re.sub(r"github\.com/[\w.-]+/couchdiscover\b", f"github.com/{owner}/{name}", old)
-        new = re.sub(r"ghcr\.io/[\w.-]+/(couchdiscover|couchdb)\b", rf"ghcr.io/{owner}/\1", new)
+        new = old.replace(f"github.com/{before}/couchdiscover", f"github.com/{owner}/couchdiscover")
+        new = new.replace(f"ghcr.io/{before}/", f"ghcr.io/{owner}/")
+        new = new.replace(f"--owner {before}", f"--owner {owner}")
         if new != old:
             path.write_text(new)
             session.log(f"changed {path.relative_to(ROOT)}")

@@ -144,11 +144,17 @@ def test_repository_and_images_have_one_name_everywhere() -> None:
         pytest.skip("no git, or no clone")
     named = set()
     for path in (ROOT / name for name in listed.stdout.split()):
-        if path.is_file() and path.suffix not in (".json", ".svg"):
+        if (
+            path.is_file()
+            and path.suffix not in (".json", ".svg")
+            and path.relative_to(ROOT).parts[0] != "tests"
+        ):
             text = path.read_text()
             named |= set(re.findall(r"github\.com/([\w.-]+)/couchdiscover\b", text))
             named |= set(re.findall(r"ghcr\.io/([\w.-]+)/couch", text))
     assert named == {OWNER}
+    tried = (ROOT / "tests/e2e/conftest.py").read_text()
+    assert set(re.findall(r"ghcr\.io/([\w.-]+)/couch", tried)) == {OWNER}
 
 
 def test_a_releases_text_is_its_section_of_the_changelog(tmp_path: Path) -> None:
