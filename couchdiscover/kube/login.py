@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from couchdiscover.errors import Denied, UsageProblem
 from couchdiscover.kube import plugin
@@ -18,7 +19,7 @@ from couchdiscover.kube.kubeconfig import Access
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.http import BoundedAdapter, Headers, lenient_context
 
-PLUGIN_SECONDS = 120.0
+PLUGIN_SECONDS = 60.0
 """Seconds, at most, that a credential plugin may take; a person may have to log in meanwhile."""
 
 
@@ -136,7 +137,7 @@ def _trust_the_usual(context: ssl.SSLContext) -> None:
         return
     context.load_default_certs()  # heeds SSL_CERT_FILE and SSL_CERT_DIR
     if not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys():
-        context.load_verify_locations(cafile=requests.certs.where())
+        context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
 
 
 @contextmanager

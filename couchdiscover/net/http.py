@@ -114,9 +114,10 @@ class _HttpsConnection(urllib3.connection.HTTPSConnection):
     def __init__(self, *args: Any, clock: _Clock, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.response_class = partial(_TimedAnswer, clock=clock)  # type: ignore[assignment]
+        self._is_told = self.ssl_context is not None
 
     def connect(self) -> None:
-        if self.ssl_context is None:
+        if not self._is_told:
             self.ssl_context = lenient_context(resolve_cert_reqs(self.cert_reqs))
         super().connect()
 
