@@ -162,22 +162,7 @@ class Deployment:
         if self.ordinals_start:
             spec["ordinals"] = {"start": self.ordinals_start}
         ready = sum(pod.ready for pod in pods)
-        revision = f"{self.statefulset}-{self._revision()}"
-        counts = {
-            "replicas": len(pods),
-            "readyReplicas": ready,
-            "currentReplicas": len(pods),
-            "updatedReplicas": len(pods),
-        }
-        status = {
-            "observedGeneration": generation,
-            # Of these a real one leaves out what is 0, but for the first.
-            **{key: count for key, count in counts.items() if count or key == "replicas"},
-            "currentRevision": revision,
-            "updateRevision": revision,
-            "collisionCount": 0,
-            "availableReplicas": ready,
-        }
+        status = statefulset_status(self.statefulset, len(pods), ready, generation)
         metadata = {**self._metadata(self.statefulset), "generation": generation}
         return {"kind": "StatefulSet", "metadata": metadata, "spec": spec, "status": status}
 
@@ -190,7 +175,7 @@ class Deployment:
             "labels": {
                 **self.labels,
                 "apps.kubernetes.io/pod-index": pod.name.rpartition("-")[2],
-                "controller-revision-hash": f"{self.statefulset}-{self._revision()}",
+                "controller-revision-hash": revision(self.statefulset),
                 "statefulset.kubernetes.io/pod-name": pod.name,
             },
         }
@@ -415,8 +400,29 @@ class Deployment:
     def _metadata(self, name: str) -> Object:
         return {"name": name, "namespace": self.namespace, "labels": dict(self.labels)}
 
-    def _revision(self) -> str:
-        return f"{zlib.crc32(self.statefulset.encode()):08x}"
+
+def revision(statefulset: str) -> str:
+    """The one revision that a StatefulSet of the sandbox ever has."""
+    return f"{statefulset}-{zlib.crc32(statefulset.encode()):08x}"
+
+
+def statefulset_status(statefulset: str, pods: int, ready: int, generation: int) -> Object:
+    """The status of a StatefulSet that is not being rolled out."""
+    counts = {
+        "replicas": pods,
+        "readyReplicas": ready,
+        "currentReplicas": pods,
+        "updatedReplicas": pods,
+    }
+    return {
+        "observedGeneration": generation,
+        # Of these a real one leaves out what is 0, but for the first.
+        **{key: count for key, count in counts.items() if count or key == "replicas"},
+        "currentRevision": revision(statefulset),
+        "updateRevision": revision(statefulset),
+        "collisionCount": 0,
+        "availableReplicas": ready,
+    }
 
 
 def _container(name: str, image: str, **more: Any) -> Object:
