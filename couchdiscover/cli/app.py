@@ -508,7 +508,7 @@ def _rehearse(
     if namespace is not None and not is_label(namespace):
         raise typer.BadParameter(f"{namespace!r} is no name of a namespace")
     try:
-        parse_duration(timeout or DEFAULT_TIMEOUT)
+        seconds = parse_duration(timeout) if timeout else DEFAULT_TIMEOUT
     except ValueError as error:
         raise typer.BadParameter(f"--timeout: {error}") from None
     try:
@@ -517,7 +517,7 @@ def _rehearse(
             typer.echo,
             statefulset=statefulset,
             namespace=namespace,
-            timeout=timeout or DEFAULT_TIMEOUT,
+            timeout=seconds,
             fresh=fresh,
         )
     except (ManifestError, ChoiceError) as error:

@@ -49,7 +49,7 @@ SETTLE_ROUNDS = 100
 _COOKIE = "the-same-for-all"
 
 
-class Distribution(Network):
+class DnsNetwork(Network):
     """Nodes that find one another by DNS, as the Services make it."""
 
     def __init__(self, pace: float) -> None:
@@ -65,13 +65,13 @@ class Distribution(Network):
             return host in self.hosts
         return True
 
-    def connect(self, a: Node, b: Node) -> bool:
+    def connect(self, a: Any, b: Any) -> bool:
         """As ``Network.connect``; whoever connects must be able to find the other."""
         if not self.linked(a.name, b.name) and not self.resolves(b.host):
             return False
         return super().connect(a, b)
 
-    def find(self, host: str, port: int) -> Node | str:
+    def find(self, host: str, port: int) -> Any:
         """As ``Network.find``."""
         return super().find(host, port) if self.resolves(host) else "nxdomain"
 
@@ -189,7 +189,7 @@ class Cluster:
         pace: float = 1.0,
     ) -> None:
         self.manifests = manifests
-        self.network = Distribution(pace)
+        self.network = DnsNetwork(pace)
         self.api = KubernetesApi()
         self.notes: dict[str, None] = {}
         """What is not certain of what is played, in words, in order and each once."""
@@ -327,7 +327,7 @@ class Cluster:
             pod.waits, pod.published = False, True
             if pod.node is not None and not pod.node.running:
                 self._start(pod)
-            self.control()
+            self.settle()
 
     def _is_ready(self, pod: Pod) -> bool:
         if pod.waits or pod.trouble or not pod.address:
@@ -486,7 +486,7 @@ class Cluster:
         if lonely and how.is_distributed:
             self.note(f"the name {how.name} is given to several nodes, which Erlang does not bear")
         # A node without a name of its own is in no distribution, and meets nobody.
-        network = Distribution(self.network.pace) if lonely else self.network
+        network = DnsNetwork(self.network.pace) if lonely else self.network
         return Node(
             network,
             name=how.name,
@@ -495,7 +495,7 @@ class Cluster:
             cookie=how.cookie or _COOKIE,
             bind_address=bind,
             seedlist=tuple(seed.strip() for seed in seeds.split(",") if seed.strip()),
-            settings=settings,
+            ini=settings,
             version=how.version,
             address=pod.address,
             port=pod.port,

@@ -69,18 +69,21 @@ def parse_image(reference: str) -> Image:
     repository = f"{head}/{last}" if head else last
     official = _OFFICIAL.fullmatch(repository) is not None
     is_couchdb = official or _COUCHDB.fullmatch(repository) is not None
-    found = re.match(r"v?([0-9]+(?:\.[0-9]+){0,3})", tag)
+    found = re.search(r"couchdb-?v?([0-9]+(?:\.[0-9]+)+)", tag) or re.match(
+        r"v?([0-9]+(?:\.[0-9]+){0,3})", tag
+    )
     numbers = tuple(int(part) for part in found[1].split(".")[:3]) if found else ()
+    # The version of somebody's image need not be CouchDB's.
+    is_known = numbers[:1] in _NEWEST and (official or numbers >= (2,))
     notes = []
-    if len(numbers) == 3:
+    if len(numbers) == 3 and is_known:
         version = ".".join(str(part) for part in numbers)
     else:
-        version = _NEWEST.get(numbers[:2]) or _NEWEST.get(numbers[:1]) or NEWEST
-        if not numbers:
+        lines = [_NEWEST.get(numbers[:length]) for length in (2, 1)] if is_known else []
+        version = next((line for line in lines if line), NEWEST)
+        if not is_known:
             what = f"the digest {digest[:19]}…" if digest else f"the tag {tag or 'latest'}"
-            notes.append(f"{what} names no version: taken for CouchDB {version}")
-        elif numbers[:1] not in _NEWEST:
-            notes.append(f"no CouchDB {found[1] if found else tag} is known: taken for {version}")
+            notes.append(f"{what} names no version of CouchDB: taken for {version}")
     if not official:
         notes.append("it is not the official image: played as if it were")
     note = f"image {reference}: {'; '.join(notes)}" if notes else ""

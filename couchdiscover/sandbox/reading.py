@@ -154,8 +154,9 @@ def _add(found: Manifests, document: Any, where: str, namespace: str) -> None:
                 item = {"kind": one, "apiVersion": version, **item}  # noqa: PLW2901
             _add(found, item, f"{where}, item {number}", namespace)
         return
-    if version == "kustomize.config.k8s.io/v1beta1":
-        raise ManifestError(f"{where} is a kustomization: give the output of `kubectl kustomize`")
+    if version.startswith("kustomize.config.k8s.io/"):
+        found.aside.append(f"a {kind} (what it changes is in the output of `kubectl kustomize`)")
+        return
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(name, str) or not name:

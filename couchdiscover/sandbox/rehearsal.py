@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from couchdiscover.sandbox import companions
 from couchdiscover.sandbox.cluster import Cluster, Pod, PodSet, couchdb_container
 from couchdiscover.sandbox.companions import Companion
+from couchdiscover.sandbox.controllers import is_headless
 from couchdiscover.sandbox.couchdb import Node
 from couchdiscover.sandbox.http import Request, Response
 from couchdiscover.sandbox.image import parse_image
@@ -24,7 +25,8 @@ from couchdiscover.sandbox.reading import Manifests, read
 
 Say = Callable[[str], None]
 
-DEFAULT_TIMEOUT = "60s"
+DEFAULT_TIMEOUT = 60.0
+"""How long ``run`` may try, in seconds."""
 
 _NEVER = (
     "storage, NetworkPolicies, RBAC, admission, resources, DNS caches, and what a restart changes"
@@ -44,7 +46,7 @@ class ChoiceError(Exception):
 class Played:
     """One couchdiscover process that has ended."""
 
-    what: str
+    pod: str
     code: int
     output: str = field(default="", repr=False)
 
@@ -55,16 +57,16 @@ def rehearse(
     *,
     statefulset: str | None = None,
     namespace: str | None = None,
-    timeout: str = DEFAULT_TIMEOUT,
+    timeout: float = DEFAULT_TIMEOUT,
     fresh: bool = False,
     pace: float = 1.0,
 ) -> int:
     """Plays ``run``, then ``check``, on the StatefulSet of these manifests; returns the exit code.
 
     It is that of ``run`` where that is not 0, else that of ``check``. ``namespace`` is that of
-    objects which name none. ``fresh`` has nodes of several StatefulSets under one Service begin
-    apart. Raises ManifestError and ChoiceError for what cannot be played, OSError where no address
-    is free.
+    objects which name none; ``timeout``, in seconds, is how long ``run`` may try. ``fresh`` has
+    nodes of several StatefulSets under one Service begin apart. Raises ManifestError and
+    ChoiceError for what cannot be played, OSError where no address is free.
     """
     manifests = read(files, namespace or "default")
     chosen, why = choose(manifests, statefulset, namespace)
@@ -146,9 +148,14 @@ class Stage:
     cluster: Cluster
     say: Say
     companion: Companion | None
-    timeout: str
+    seconds: float
     by_hand: tuple[str, ...] = ()
     """The other StatefulSets whose nodes were joined before, as by hand."""
+
+    @property
+    def timeout(self) -> str:
+        """How long ``run`` may try, as its option takes it."""
+        return f"{self.seconds:g}s"
 
     # --- telling ---
 
@@ -192,8 +199,7 @@ class Stage:
                 for subset in endpoints.get("subsets", ())
                 for address in subset.get("addresses", ())
             )
-            headless = service["spec"].get("clusterIP") == "None"
-            kind = "headless" if headless else "with an address of its own"
+            kind = "headless" if is_headless(service) else "with an address of its own"
             lines.append(f"Service {name} ({kind}) publishes {', '.join(pods) or 'no pod'}")
         chosen = self.cluster.chosen
         if not chosen.service:
@@ -218,6 +224,15 @@ class Stage:
                 hints.append(
                     f"{pod.name} is called {host}, and the manifests are of namespace "
                     f"{chosen.namespace}: give the namespace they are meant for with --namespace"
+                )
+        for service in cluster.api_services():
+            metadata = service["metadata"]
+            named = (metadata["namespace"], metadata["name"])
+            if named == (chosen.namespace, chosen.service) and not is_headless(service):
+                hints.append(
+                    f"DNS: Service {chosen.service} has an address of its own, and by Kubernetes' "
+                    "specification its pods then have no names; so it is played (CoreDNS knows the "
+                    "names of Ready pods all the same)"
                 )
         own = chosen.container["name"] if chosen.container else None
         idle = [
@@ -284,42 +299,52 @@ class Stage:
         shown = " ".join(["couchdiscover", *companion.words])
         self.say(f"$ {shown}    # {companion.where}, in each pod; --timeout {self.timeout}")
         started = time.monotonic()
-        results: dict[str, Played] = {}
-        begun: set[str] = set()
-        threads = []
         chosen = self.cluster.chosen
+        results: dict[str, Played] = {}
+        processes: list[subprocess.Popen[str]] = []
 
         def run(pod: Pod) -> None:
-            played = results[pod.name] = self._in_pod(companion, pod)
+            played = results[pod.name] = self._in_pod(companion, pod, processes)
             if played.code == 0:
                 self.cluster.release(pod)
 
-        while True:
-            new = [pod for pod in list(chosen.pods) if pod.name not in begun]
-            for pod in new:
-                begun.add(pod.name)
-                threads.append(threading.Thread(target=run, args=(pod,), daemon=True))
-                threads[-1].start()
-            busy = any(thread.is_alive() for thread in threads)
-            if not busy and all(pod.name in begun for pod in chosen.pods):
-                break
-            time.sleep(0.05)
-        for pod in chosen.pods:
-            played = results[pod.name]
-            self.say(f"--- {pod.name}: exit code {played.code}")
+        begun: dict[str, threading.Thread] = {}
+        # A pod may take a while to be Ready, and only then is the next one created.
+        until = started + self.seconds
+        try:
+            while True:
+                for pod in list(chosen.pods):
+                    if pod.name not in begun:
+                        begun[pod.name] = threading.Thread(target=run, args=(pod,), daemon=True)
+                        begun[pod.name].start()
+                idle = not any(thread.is_alive() for thread in begun.values())
+                failed = any(played.code for played in results.values())
+                whole = len(begun) == len(chosen.names)
+                if idle and (failed or whole or time.monotonic() > until):
+                    break
+                time.sleep(0.05)
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
+        code = 0
+        for name in begun:
+            played = results.get(name, Played(name, 1))
+            code = code or played.code
+            self.say(f"--- {name}: exit code {played.code}")
             for line in played.output.splitlines():
                 self.say(f"    {line}")
-        failed = [played.code for played in results.values() if played.code]
-        code = failed[0] if failed else 0
-        missing = chosen.names[len(chosen.pods) :]
-        if missing and not code:
-            self.say(f"{', '.join(missing)} were never created: the pod before is not Ready.")
-            code = 4
+        missing = [name for name in chosen.names if name not in begun]
+        if missing:
+            self.say(f"{', '.join(missing)}: never created, since the pod before is not Ready")
+            code = code or 4
         self.say(f"exit code {code}, after {time.monotonic() - started:.1f} s")
         self.say("")
         return code
 
-    def _in_pod(self, companion: Companion, pod: Pod) -> Played:
+    def _in_pod(
+        self, companion: Companion, pod: Pod, processes: list["subprocess.Popen[str]"]
+    ) -> Played:
         try:
             variables = self._variables(companion, pod)
         except NotStartedError as error:
@@ -330,7 +355,7 @@ class Stage:
             **({"POD_IP": pod.address} if pod.address else {}),
         }
         words = [expand(word, variables) for word in companion.words] or ["run"]
-        ended = subprocess.run(  # noqa: S603 - our own program
+        process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "couchdiscover", *words, "--timeout", self.timeout],
             env={**self._surroundings(), **variables, **own},
             stdin=subprocess.DEVNULL,
@@ -338,9 +363,10 @@ class Stage:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            check=False,
         )
-        return Played(pod.name, _exit_code(ended.returncode), ended.stderr)
+        processes.append(process)
+        _, output = process.communicate()
+        return Played(pod.name, _exit_code(process.returncode), output)
 
     def _command(
         self,
