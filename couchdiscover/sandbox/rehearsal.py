@@ -178,7 +178,7 @@ class Stage:
                 f"  The nodes of StatefulSets {', '.join(self.by_hand)} are under the same "
                 "Service: all begin as one cluster, joined by hand (--fresh: apart)."
             )
-        say("What is not known here:")
+        say("What is not known here, or taken for granted:")
         say(f"  - {_NEVER}")
         for note in [*cluster.notes, *self._hints()]:
             say(f"  - {note}")
