@@ -57,6 +57,12 @@ class Topology:
     own: str | None = None
     unpublished: bool = False
     warnings: tuple[str, ...] = ()
+    service_problem: str | None = None
+    created_pods: int | None = None
+    rollout: bool = False
+    age: float | None = None
+    secret_intended: bool = False
+    volumes_persistent: bool | None = None
 
     def pod(self, name: str) -> Pod | None:
         """The expected pod of that name."""
