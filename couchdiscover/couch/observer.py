@@ -312,21 +312,32 @@ class Observer:
         different = {
             (n.identity.admin, n.identity.secret): n for n in reversed(members) if n.identity
         }
-        givers = list(different.values())[:MOST_GIVERS]
+        cookies: dict[str, str] = {}
+
+        def opened(client: CouchNode, node: NodeView) -> NodeView:
+            cookies[node.pod] = client.session_cookie()
+            return node
+
+        accepted: dict[str, frozenset[str]] = {}
 
         def tried(client: CouchNode, node: NodeView) -> NodeView:
-            cookie = client.session_cookie()
-            accepting = set()
-            for other in members:
-                pod = topology.pod(other.pod)
-                if pod is None or other.pod == node.pod:
-                    continue
-                stranger = self.fleet.guest(pod, other.address)
-                if stranger.accepts_session(cookie):
-                    accepting.add(other.pod)
-            return replace(node, sessions=frozenset(accepting | {node.pod}))
+            accepted[node.pod] = frozenset(
+                pod for pod, cookie in cookies.items() if client.accepts_session(cookie)
+            )
+            return node
 
-        return self._each(topology, view, givers, tried)
+        self._each(topology, view, list(different.values())[:MOST_GIVERS], opened)
+        self._each(topology, view, members, tried)
+        return view.seen_anew(
+            {
+                node.pod: replace(
+                    node,
+                    sessions=frozenset(pod for pod, by in accepted.items() if node.pod in by),
+                )
+                for node in view.nodes
+                if node.pod in cookies and len(accepted) == len(members)
+            }
+        )
 
     def _given_uuid(self, topology: Topology, view: ClusterView) -> ClusterView:
         """Has one node make a uuid where all have lost theirs, as after a rolling restart.

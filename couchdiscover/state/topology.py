@@ -63,6 +63,7 @@ class Topology:
     age: float | None = None
     secret_intended: bool = False
     volumes_persistent: bool | None = None
+    ipv6_only: bool = False
 
     def pod(self, name: str) -> Pod | None:
         """The expected pod of that name."""
