@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from couchdiscover.couch.inspection import diagnose, inspect
 from couchdiscover.couch.write_test import write_and_read
+from couchdiscover.decide.conditions import Condition, conditions
 from couchdiscover.decide.decision import Policy, decide
 from couchdiscover.decide.findings import Finding, Severity, findings
 from couchdiscover.decide.membership import match, silent
@@ -14,7 +15,7 @@ from couchdiscover.kube.client import DeniedForNow
 from couchdiscover.look import Outlook
 from couchdiscover.net.deadline import Deadline, look_pause, retry_pauses
 from couchdiscover.output.events import Narrator, listed, told, told_steps
-from couchdiscover.output.report import Condition, Record, conditions
+from couchdiscover.output.report import Record
 from couchdiscover.state.nodes import ClusterView, NodeView
 from couchdiscover.state.settings import Settings
 from couchdiscover.state.steps import Blocked, Decision, Do, Rejected, Wait
@@ -201,9 +202,8 @@ def _decide(topology: Topology, view: ClusterView) -> Decision:
 
 
 def _unmet(topology: Topology, view: ClusterView) -> list[Condition]:
-    """The conditions that are not True, but for the summary of them all."""
-    everything = conditions(Record("check", topology=topology, view=view), succeeded=True)
-    return [condition for condition in everything if condition.status != "True"]
+    """The conditions that are not True."""
+    return [condition for condition in conditions(topology, view) if condition.status != "True"]
 
 
 def _without_strangers(topology: Topology, view: ClusterView) -> ClusterView:

@@ -19,7 +19,8 @@ from couchdiscover import __version__
 from couchdiscover.errors import Denied
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.http import BoundedAdapter, Door, Gateway, explain, refused
-from couchdiscover.output.log import LOGGER, Redactor
+from couchdiscover.output.log import LOGGER
+from couchdiscover.output.redaction import Redactor
 from couchdiscover.state.nodes import DEFAULT_DATABASES, SetupState
 from couchdiscover.state.topology import Address, Credentials, Pod
 from couchdiscover.state.volumes import Checkpoint, FileInfo, Mark, ShardFile, ShardMap, Trace
