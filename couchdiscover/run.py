@@ -56,7 +56,11 @@ def assemble(
             topology, view = looker.look(quick=steps.just_joined)
             on_look(record)
             decision = decide(topology, view, looker.scope, steps.policy(settings))
-            if _finishes(decision) and not only_looks and looker.read().expected != topology.expected:
+            if (
+                _finishes(decision)
+                and not only_looks
+                and looker.read().expected != topology.expected
+            ):
                 continue  # finishing puts the databases on the members there are, once and for all
         except NotYet as missing:
             steps.forget()

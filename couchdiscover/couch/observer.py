@@ -204,7 +204,7 @@ class Observer:
     def _with_config(self, node: CouchNode, view: NodeView) -> NodeView:
         config = node.config()
         user = self.fleet.access.credentials.user
-        return replace(view, identity=_identity(config, user), details=_details(view.pod, config))
+        return replace(view, identity=_identity(config, user), details=details_of(view.pod, config))
 
     # --- logins ---
 
@@ -369,7 +369,9 @@ class Observer:
         laden = [n for n in view.nodes if n.alone and n.volume is not None and n.volume.files]
         if laden:
             want(laden, Part.MAPS)
-            leaders = [group.coordinator for group in membership.groups if group.exists is not False]
+            leaders = [
+                group.coordinator for group in membership.groups if group.exists is not False
+            ]
             want(leaders or view.nodes[:1], Part.MAPS)
         late = [node for node in view.nodes if node.overdue]
         names = frozenset().union(*(node.overdue for node in late))
@@ -482,9 +484,7 @@ class Observer:
             {
                 answering[name].pod: replace(
                     answering[name],
-                    unconnected_because=self.memory.watch(
-                        answering[name].pod
-                    ).unconnected_because,
+                    unconnected_because=self.memory.watch(answering[name].pod).unconnected_because,
                 )
                 for name in apart
             }
@@ -588,7 +588,8 @@ def _hash(text: str | None) -> Hash | None:
     return Hash(value, f"{found[1]},{iterations}" if found else "")
 
 
-def _details(pod: str, config: Mapping[str, Mapping[str, str]]) -> NodeDetails:
+def details_of(pod: str, config: Mapping[str, Mapping[str, str]]) -> NodeDetails:
+    """What a node's configuration says beside its identity."""
     cluster = config.get("cluster", {})
     mode = config.get("couchdb", {}).get("maintenance_mode")
     copies = cluster.get("n", "")
