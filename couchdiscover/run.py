@@ -69,16 +69,20 @@ def assemble(
         if settings.dry_run:
             return _foretell(topology, view, looker, steps.policy(settings), narrator)
         narrator.warn(decision.warnings)
-        if isinstance(decision, Do):
-            decision = steps.take(decision.steps, topology, view)
-        if isinstance(decision, Wait):
-            decision = pace.wait(decision)
-        match decision:
+        outcome: Decision | None = decision
+        if isinstance(outcome, Do):
+            outcome = steps.take(outcome.steps, topology, view)
+        else:
+            steps.forget()
+        if isinstance(outcome, Wait):
+            outcome = pace.wait(outcome)
+        match outcome:
             case Done(warnings=warnings, marks=marks):
                 narrator.warn(warnings)
                 _mark(marks, topology, view, looker)
                 return conclusion(topology, view, changed=bool(record.steps))
-            case Refuse(error=error, reason=reason):
+            case Refuse(error=error, reason=reason, marks=marks):
+                _mark(marks, topology, view, looker)
                 raise error(reason)
 
 

@@ -22,6 +22,7 @@ from couchdiscover.state.steps import (
     SetSecret,
     Step,
     SyncIdentity,
+    SyncShards,
 )
 from couchdiscover.state.topology import Topology
 
@@ -136,6 +137,9 @@ class _Executor:
                 if not secret:
                     raise NotExecutable(f"{step.pod} has no secret any more")
                 node.set_config("chttpd_auth", "secret", secret, persist=False)
+            case SyncShards(databases=databases):
+                for database in databases:
+                    node.sync_shards(database)
             case AddCopies():
                 return _add_copies(node, step)
             case _:

@@ -1,10 +1,11 @@
-"""What a run remembers between two looks. Nothing that it relies on: the next run has none of it."""
+"""What a run remembers between two looks; nothing that it relies on, since the next has none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from couchdiscover.decide.copies import Proof
 from couchdiscover.state.nodes import ClusterView, LoginRefused, NodeView
-from couchdiscover.state.steps import AddNode, FinishCluster, Step
+from couchdiscover.state.steps import AddNode, FinishCluster, Step, SyncShards
 
 
 @dataclass(slots=True)
@@ -28,7 +29,9 @@ class Memory:
     anything; ``added`` the pods that it has added, with their Erlang names, and ``without_shards``
     those among them that no finished cluster knew before. ``finished_here`` is true once it has
     finished the cluster itself. ``logins_refused`` counts the logins that were refused: the
-    credentials may have been renewed since they were read.
+    credentials may have been renewed since they were read. ``proof`` is that of the copies on
+    volumes that were ``lost``, by Erlang names; ``synced`` is true once CouchDB was asked to fill
+    them.
     """
 
     last: ClusterView | None = None
@@ -36,8 +39,10 @@ class Memory:
     added: dict[str, str] = field(default_factory=dict)
     without_shards: set[str] = field(default_factory=set)
     finished_here: bool = False
-    compared_after_finish: bool = False
     logins_refused: int = 0
+    proof: Proof | None = None
+    lost: frozenset[str] = frozenset()
+    synced: bool = False
     watches: dict[str, Watch] = field(default_factory=dict)
 
     def watch(self, pod: str) -> Watch:
@@ -54,6 +59,8 @@ class Memory:
         match step:
             case FinishCluster():
                 self.finished_here = True
+            case SyncShards():
+                self.synced = True
             case AddNode(pod=pod, introduces=False):
                 known = self.known(pod)
                 if known is not None:

@@ -1,16 +1,19 @@
 """One look at all nodes: CouchDB → ClusterView. What does not answer is a value, not an error."""
 
+import contextlib
 import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, ErrorAnswer, Fleet, NoAnswer
 from couchdiscover.couch.connectivity import likeliest_cause
+from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.memory import Memory, Watch
-from couchdiscover.couch.volumes import Part, read_volume
+from couchdiscover.couch.volumes import Part, read_infos, read_volume
+from couchdiscover.decide.copies import lost_ranges, refilled, sample
 from couchdiscover.decide.identity import needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership, host_of
 from couchdiscover.net.deadline import Deadline
@@ -18,6 +21,7 @@ from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
+    Copies,
     Hash,
     Identity,
     LoginRefused,
@@ -29,6 +33,7 @@ from couchdiscover.state.nodes import (
 )
 from couchdiscover.state.reasons import AnotherPodsAddress, NoAddress, NotLoggedIn, Silent
 from couchdiscover.state.topology import Pod, Scope, Topology
+from couchdiscover.state.volumes import ShardFile, Volume
 
 _SALT = secrets.token_bytes(16)
 
@@ -54,6 +59,9 @@ It may also never happen. A node hands news on to the members that it knows of a
 of several that join at once it may not know one yet (src/mem3/src/mem3_sync_event_listener.erl,
 mem3_nodes.erl). And where a member's document was deleted, after a scale-down, a pod that comes
 back under this name is unknown to those that remember the deletion."""
+
+MOST_OTHERS = 20
+"""Members of other StatefulSets that are looked at."""
 
 MOST_GIVERS = 8
 """Nodes whose sessions are tried on all others: one for each different pair of hash and secret."""
@@ -257,7 +265,11 @@ class Observer:
             prior=memory.prior,
             added=frozenset(memory.added),
             without_shards=frozenset(memory.without_shards),
+            finished_here=memory.finished_here,
         )
+        if memory.finished_here and not memory.prior:  # all of them are as old as the cluster
+            everybody = frozenset(node.name for node in view.nodes if node.finished)
+            view = replace(view, prior=everybody)
         view = self._reminded(topology, view)
         if not quick:
             view = self._with_volumes(topology, view)
@@ -368,58 +380,168 @@ class Observer:
 
         laden = [n for n in view.nodes if n.alone and n.volume is not None and n.volume.files]
         if laden:
-            want(laden, Part.MAPS)
-            leaders = [
-                group.coordinator for group in membership.groups if group.exists is not False
-            ]
+            want(laden, Part.MAPS | Part.HISTORY | Part.UUID)
+            leaders = [group.coordinator for group in membership.groups if group.exists]
             want(leaders or view.nodes[:1], Part.MAPS)
         late = [node for node in view.nodes if node.overdue]
         names = frozenset().union(*(node.overdue for node in late))
         want([*late, *(node for node in view.nodes if node.name in names)], Part.MAPS)
-        if membership.left_behind or any(n.was_finished and not n.finished for n in view.nodes):
+        away = [node for node in view.nodes if node.was_finished and not node.finished]
+        if membership.left_behind or away:
             want(view.nodes, Part.FILES | Part.MAPS | Part.HISTORY | Part.UUID)
-        if self._is_to_verify(topology, view):
-            verified = [n for n in view.nodes if self.scope is Scope.SET or n.pod == topology.own]
+        verified = self._to_verify(topology, view)
+        if verified:
             want(verified, Part.FILES | Part.HISTORY)
-            leader = membership.cluster.coordinator if membership.cluster else None
-            own = _node(view, topology.own) if self.scope is Scope.POD and topology.own else None
-            want([node for node in (own or leader or view.nodes[0],)], Part.MAPS)
+            leader = next((g.coordinator for g in membership.groups if verified[0] in g.nodes), None)
+            want([leader or verified[0]], Part.MAPS)
             view = self._each(
-                topology,
-                view,
-                verified,
-                lambda client, node: replace(node, up=client.up()),
+                topology, view, verified, lambda client, node: replace(node, up=client.up())
             )
-        for pod, parts in self._missing_marks(topology, view, wanted).items():
-            wanted[pod] = wanted.get(pod, Part(0)) | parts
-        nodes = [node for node in view.nodes if wanted.get(node.pod)]
+        if membership.elsewhere:
+            want(view.nodes, Part.UUID)
+            view = self._with_others(topology, view, membership)
+        view = self._read(topology, view, wanted)
+        return self._with_evidence(topology, view) if verified else view
+
+    def _read(
+        self, topology: Topology, view: ClusterView, wanted: Mapping[str, Part]
+    ) -> ClusterView:
         return self._each(
             topology,
             view,
-            nodes,
+            [node for node in view.nodes if wanted.get(node.pod)],
             lambda client, node: replace(
                 node, volume=read_volume(client, wanted[node.pod], node.volume)
             ),
         )
 
-    def _missing_marks(
-        self, topology: Topology, view: ClusterView, wanted: Mapping[str, Part]
-    ) -> Mapping[str, Part]:
-        return {}
+    def _with_others(
+        self, topology: Topology, view: ClusterView, membership: Membership
+    ) -> ClusterView:
+        """The volumes of connected members that are no pods of ours, through one of our nodes."""
+        others: dict[str, Volume] = {}
 
-    def _is_to_verify(self, topology: Topology, view: ClusterView) -> bool:
-        """Whether membership and set-up are as they should be, and the volumes are next."""
-        if self.scope is Scope.POD:
+        def asked(client: CouchNode, node: NodeView) -> NodeView:
+            for name in membership.elsewhere[:MOST_OTHERS]:
+                with contextlib.suppress(CouchFailure):
+                    others[name] = Volume(uuid=client.dbs_info(name).uuid)
+            return node
+
+        connected = [n for n in view.nodes if not n.all_nodes.isdisjoint(membership.elsewhere)]
+        self._each(topology, view, connected[:1], asked)
+        return replace(view, others=others)
+
+    def _with_evidence(self, topology: Topology, view: ClusterView) -> ClusterView:
+        """Where a mark is missing: whether that volume was lost, or only never marked."""
+        verified = {node.pod for node in self._to_verify(topology, view)}
+        bare = [
+            node
+            for node in view.nodes
+            if node.pod in verified
+            and node.volume is not None
+            and node.volume.traces is not None
+            and node.volume.mark is None
+        ]
+        if bare:
+            wanted = {node.pod: Part.UUID for node in bare}
+            peers = [n for n in view.nodes if n.pod not in verified and n.finished]
+            wanted |= {node.pod: Part.FILES | Part.HISTORY for node in peers}
+            view = self._read(topology, view, wanted)
+        membership = Membership.of(topology, view)
+        survey = membership.survey
+        view = self._with_copies(topology, view, membership, verified)
+        unmarked = [node for node in bare if node.pod in survey.unmarked]
+        return self._sampled(topology, view, membership, unmarked)
+
+    def _sampled(
+        self,
+        topology: Topology,
+        view: ClusterView,
+        membership: Membership,
+        unmarked: list[NodeView],
+    ) -> ClusterView:
+        """A sample of the copies on volumes without a mark, and the other copies of their ranges.
+
+        System databases that a first run has just made are all there is; in a cluster that is older
+        than its marks there may be many.
+        """
+        survey = membership.survey
+        files: dict[str, set[ShardFile]] = {}
+        for node in unmarked:
+            found = survey.files(node.pod)
+            if found is None:
+                continue
+            for file in sample(found.named).files:
+                for other in view.nodes:
+                    if file in survey.named_files(other.name):
+                        files.setdefault(other.pod, set()).add(file)
+
+        def asked(client: CouchNode, node: NodeView) -> NodeView:
+            infos = read_infos(client, files[node.pod])
+            there = {file: info for file, info in infos.items() if info is not None}
+            return replace(node, volume=replace(node.volume or Volume(), infos=there))
+
+        return self._each(topology, view, [n for n in view.nodes if n.pod in files], asked)
+
+    def _with_copies(
+        self,
+        topology: Topology,
+        view: ClusterView,
+        membership: Membership,
+        verified: Collection[str],
+    ) -> ClusterView:
+        """How far copies on volumes that were lost, or are damaged, are filled again."""
+        memory, survey = self.memory, membership.survey
+        pods = (survey.lost.keys() | survey.damaged.keys()) & set(verified)
+        lost = frozenset(node.name for node in view.nodes if node.pod in pods) | memory.lost
+        maps = survey.all_maps
+        if not lost or maps is None:
+            return view
+        names = {node.name: node for node in view.nodes}
+        if memory.proof is None or memory.lost != lost:
+            everywhere = frozenset(n.name for n in view.nodes if n.pod in survey.lost.keys() | pods)
+            memory.proof = refilled(maps.values(), lost | everywhere, names.keys())
+            memory.lost = lost
+        clients = {
+            name: self.fleet.node(pod, node.address)
+            for name, node in names.items()
+            if (pod := topology.pod(node.pod)) is not None
+        }
+        if not memory.proof.complete:
+            memory.proof = look_at(memory.proof, Nodes(clients, self.fleet.patience))
+        proof = memory.proof
+        touched = {file.database for pair in proof.pairs for file in (pair.file,)}
+        return replace(
+            view,
+            copies=Copies(
+                lost=lost,
+                databases=tuple(sorted(touched)),
+                left={name: files for name, files in proof.left().items() if name in lost},
+                total={name: proof.total(name) for name in lost},
+                progress=proof.progress(),
+                gone=lost_ranges(proof, maps.values(), lost),
+                synced=memory.synced,
+            ),
+        )
+
+    def _to_verify(self, topology: Topology, view: ClusterView) -> list[NodeView]:
+        """The nodes whose membership and set-up are as they should be: their volumes are next.
+
+        In scope ``pod`` that is the own node, and all of them where this run has finished the
+        cluster: whoever finishes verifies, and marks, everybody.
+        """
+        if self.scope is Scope.POD and not self.memory.finished_here:
             own = _node(view, topology.own or "")
             lone_set = len(topology.expected) == 1
-            return own is not None and own.finished and (lone_set or not own.alone)
+            return [own] if own is not None and own.finished and (lone_set or not own.alone) else []
         expected = frozenset(node.name for node in view.nodes)
-        return len(view.nodes) == len(topology.expected) and all(
+        whole = len(view.nodes) == len(topology.expected) and all(
             node.finished
             and expected <= node.cluster_nodes | {node.name}
             and expected <= node.all_nodes | {node.name}
             for node in view.nodes
         )
+        return list(view.nodes) if whole else []
 
     # --- asking again ---
 

@@ -155,7 +155,8 @@ def notes_on_shards(view: ClusterView) -> tuple[str, ...]:
     if not view.without_shards:
         return ()
     grown = ", ".join(sorted(view.without_shards))
-    placed = sorted({node.details.placement for node in view.nodes if _placed(node)} - {None})
+    placements = (node.details.placement for node in view.nodes if node.details is not None)
+    placed = sorted({placement for placement in placements if placement})
     ahead = f"new ones go by [cluster] placement ({placed[0]})" if placed else "new ones will"
     return (
         f"databases that existed before have no shards on {grown} yet; {ahead} "
@@ -182,10 +183,6 @@ def notes_on_names(membership: Membership) -> tuple[str, ...]:
         )
         notes.append(f"the nodes run different CouchDBs: {told}")
     return tuple(notes)
-
-
-def _placed(node: NodeView) -> bool:
-    return node.details is not None and bool(node.details.placement)
 
 
 def _age(seconds: float) -> str:

@@ -14,9 +14,11 @@ from couchdiscover.state.topology import Scope, Topology
 
 __all__ = ["Policy", "decide"]
 
+DEFAULT = Policy()
+
 
 def decide(
-    topology: Topology, view: ClusterView, scope: Scope, policy: Policy = Policy()
+    topology: Topology, view: ClusterView, scope: Scope, policy: Policy = DEFAULT
 ) -> Decision:
     """What to do now.
 

@@ -146,7 +146,7 @@ def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
             Severity.FAULT,
             pods,
             f"{named(pods)} {_verb(pods, 'differs', 'differ')} from the cluster in "
-            f"{', '.join(keys)}: {_consequence(nodes, pods)}; `couchdiscover run` mends it",
+            f"{', '.join(keys)}: {_consequence(nodes)}; `couchdiscover run` mends it",
         )
     if found.kept:
         yield Finding(
@@ -175,7 +175,7 @@ def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
         )
 
 
-def _consequence(nodes: Sequence[NodeView], pods: Sequence[str]) -> str:
+def _consequence(nodes: Sequence[NodeView]) -> str:
     """What was seen to come of it, where that was tried."""
     everybody = {node.pod for node in nodes}
     tried = [n for n in nodes if n.sessions is not None and everybody - n.sessions]

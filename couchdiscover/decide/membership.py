@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
+from couchdiscover.decide.volumes import Survey
 from couchdiscover.state.nodes import SYSTEM_DATABASES, ClusterView, NodeView, Unreachable
 from couchdiscover.state.reasons import Plain, Reason
 from couchdiscover.state.topology import Pod, Topology
@@ -191,6 +192,11 @@ class Membership:
         """Expected pods that may run, and hold a cluster, and were not seen."""
         return {pod: why for pod, why in self.silent.items() if pod not in self.absent}
 
+    @cached_property
+    def survey(self) -> Survey:
+        """What lies on the volumes, as far as they were read."""
+        return Survey(self.view.nodes, self.topology.expected, self.view.others)
+
     def name_of(self, name: str) -> str:
         """A member for a reader: its pod, where it is one."""
         return self.pods.get(name, name)
@@ -205,7 +211,7 @@ def holds_data(node: NodeView) -> bool | None:
     volume = node.volume
     if volume is None or volume.files is None:
         return None
-    databases = {file.database for file in volume.files}
+    databases = {file.database for file in volume.files if file.range}
     if databases - SYSTEM_DATABASES:
         return True
     if not databases:

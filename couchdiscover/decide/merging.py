@@ -23,7 +23,7 @@ def merge_question(node: NodeView, coordinator: NodeView) -> Refuse | Reason | N
     volume, theirs = node.volume, coordinator.volume
     if volume is None or volume.files is None:
         return Unread("what it holds", "GET /_node/_local/_all_dbs")
-    mine = {(file.database, file.suffix) for file in volume.files}
+    mine = {(file.database, file.suffix) for file in volume.files if file.range}
     if not mine:
         return None
     if theirs is None or theirs.maps is None:

@@ -254,10 +254,12 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         )
     if policy.repair and (steps := identity_steps(mine, own)):
         return Do(steps, notes)
-    verdict = verify(membership, [own], own, policy)
+    # Whoever finishes verifies, and marks, everybody.
+    verified = [n for n in view.nodes if n.finished] if view.finished_here else [own]
+    verdict = verify(membership, verified, own, policy)
     if verdict is not None:
         return verdict.as_warning(notes)
-    return Done(notes, marks_due(membership, [own], policy))
+    return Done(notes, marks_due(membership, verified, policy))
 
 
 # --- notes ------------------------------------------------------------------------------------

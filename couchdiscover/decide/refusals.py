@@ -190,7 +190,7 @@ def _held(cluster: Cluster) -> str:
 
 def _seed_remedy(membership: Membership, seeded: Collection[str]) -> str:
     """CouchDB makes the documents of its seeds anew at each boot: deleting them does not help."""
-    seed = sorted(seeded)[0]
+    seed = min(seeded)
     theirs = host_of(seed).partition(".")[2]
     own = next((host_of(node.name).partition(".")[2] for node in membership.view.nodes), "")
     differ = f" (the seeds are in {theirs}, the nodes in {own})" if own and own != theirs else ""

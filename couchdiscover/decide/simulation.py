@@ -24,6 +24,7 @@ from couchdiscover.state.steps import (
     SetSecret,
     Step,
     SyncIdentity,
+    SyncShards,
 )
 from couchdiscover.state.topology import Topology
 
@@ -104,6 +105,8 @@ def _after(topology: Topology, view: ClusterView, node: NodeView, step: Step) ->
             return view.seen_anew(
                 {n.pod: replace(n, sessions=everybody) for n in view.nodes if n.sessions}
             )
+        case SyncShards():
+            return replace(view, copies=view.copies and replace(view.copies, synced=True))
         case AddCopies():
             return view.seen_anew({n.pod: _with_copies(n, step) for n in view.nodes})
         case _:

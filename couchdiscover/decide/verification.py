@@ -26,8 +26,8 @@ class Verdict:
     def as_warning(self, warnings: tuple[str, ...]) -> Decision:
         """For scope ``pod``: a pod must be able to start."""
         match self.decision:
-            case Refuse(error=error, reason=reason, warnings=more) if error is NotSo:
-                return Done((*warnings, *more, reason))
+            case Refuse(error=error, reason=reason, warnings=more, marks=marks) if error is NotSo:
+                return Done((*warnings, *more, reason), marks)
             case _:
                 return self.with_warnings(warnings)
 
@@ -196,11 +196,12 @@ def _copies(
         return Done((f"{_lost(lost)}, and is served while it is being filled: {told}",))
     if reasons:
         return Wait(reasons, advancing=copies.progress)
-    if copies.gone and not copies.told:
+    if copies.gone:
         return Refuse(
             NotSo,
             f"{_lost(lost)}, and with it the only copies of some range of {some(copies.gone)}: "
             "what they held is gone, unless a snapshot of the volume is kept",
+            marks=marks_due(membership, [n for n in membership.view.nodes if n.pod in pods], policy),
         )
     return None
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from couchdiscover.state.reasons import Plain, Reason
 from couchdiscover.state.topology import Address
-from couchdiscover.state.volumes import Volume
+from couchdiscover.state.volumes import ShardFile, Volume
 
 SYSTEM_DATABASES = frozenset({"_users", "_replicator", "_global_changes"})
 """Databases that CouchDB makes for itself (manual, "System databases")."""
@@ -171,18 +171,42 @@ Sight = NodeView | Unreachable | LoginRefused | TooOld
 
 
 @dataclass(frozen=True, slots=True)
+class Copies:
+    """The copies on volumes that were lost or damaged, all names being Erlang names.
+
+    ``left`` are those that are not proven complete, of ``total`` by node; ``progress`` grows while
+    they are being filled. ``databases`` are concerned, ``gone`` are those with a range whose only
+    copies were lost. ``synced`` is true once CouchDB has been asked to fill them.
+    """
+
+    lost: frozenset[str]
+    databases: tuple[str, ...] = ()
+    left: Mapping[str, tuple[ShardFile, ...]] = field(default_factory=dict)
+    total: Mapping[str, int] = field(default_factory=dict)
+    progress: tuple[int, int] = (0, 0)
+    gone: frozenset[str] = frozenset()
+    synced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterView:
     """One look at every expected node, in the order of the ordinals.
 
     ``prior`` are Erlang names of nodes that were members of a finished cluster before this run:
     only they have a vote on the cluster's identity. ``added`` are pods that this run has added,
-    ``without_shards`` those among them that no finished cluster knew before.
+    ``without_shards`` those among them that no finished cluster knew before. ``finished_here`` is
+    true once it has finished the cluster. ``others`` are connected members that are no expected
+    pods, by Erlang name, as far as their volumes were read. ``copies`` is None where no volume was
+    lost, or that is not known.
     """
 
     sights: tuple[Sight, ...]
     prior: frozenset[str] = frozenset()
     added: frozenset[str] = frozenset()
     without_shards: frozenset[str] = frozenset()
+    finished_here: bool = False
+    others: Mapping[str, Volume] = field(default_factory=dict)
+    copies: Copies | None = None
 
     @property
     def nodes(self) -> tuple[NodeView, ...]:

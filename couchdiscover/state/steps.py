@@ -204,6 +204,26 @@ class AnnounceSecret(Step):
         return {"keys": ["secret"]}
 
 
+@dataclass(frozen=True)
+class SyncShards(Step):
+    """Has CouchDB push each copy of some databases to every other one."""
+
+    kind = StepKind.SYNC_SHARDS
+    databases: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        return "a volume was lost, and CouchDB fills its copies when it is asked to"
+
+    @property
+    def title(self) -> str:
+        count = len(self.databases)
+        return f"{self.kind} of {count} database{'s' if count > 1 else ''} through {self.pod}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"databases": list(self.databases)}
+
+
 @dataclass(frozen=True, slots=True)
 class Do:
     """Steps to take now. Those of one node are in order; nodes do not depend on one another."""
@@ -222,11 +242,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Going on would not help, or could do harm: the error that ends the run, and its reason."""
+    """Going on would not help, or could do harm: the error that ends the run, and its reason.
+
+    ``marks`` are as in ``Done``: of what is lost for good is told once.
+    """
 
     error: type[CouchdiscoverError]
     reason: str
     warnings: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
