@@ -392,7 +392,9 @@ class Observer:
         verified = self._to_verify(topology, view)
         if verified:
             want(verified, Part.FILES | Part.HISTORY)
-            leader = next((g.coordinator for g in membership.groups if verified[0] in g.nodes), None)
+            leader = next(
+                (g.coordinator for g in membership.groups if verified[0] in g.nodes), None
+            )
             want([leader or verified[0]], Part.MAPS)
             view = self._each(
                 topology, view, verified, lambda client, node: replace(node, up=client.up())

@@ -223,13 +223,13 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         # As after a scale-down that was cleared up, where the volume is kept and comes back.
         late = [node for node in unheard if own.name in node.overdue]
         asked = {node.pod: introduction_question(node, own) for node in late}
-        steps = tuple(
+        telling = tuple(
             AddNode(node.pod, own.pod, own.name, introduces=True)
             for node in late
             if asked[node.pod] is None
         )
-        if steps:
-            return Do(steps)
+        if telling:
+            return Do(telling)
         held = next((reason for reason in asked.values() if reason is not None), None)
         return Wait({own.pod: held or NotListedBy(unheard[0].pod)})
     notes = (*_notes(membership, own), *notes_on_shards(view), *notes_on_names(membership))

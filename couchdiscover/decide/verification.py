@@ -69,9 +69,7 @@ def volume_answer(membership: Membership, own: NodeView) -> Decision | None:
     if refusal is None:
         return None
     named = survey.named_in_maps
-    others_named = any(
-        node.name in named for node in membership.view.nodes if node.pod != own.pod
-    )
+    others_named = any(node.name in named for node in membership.view.nodes if node.pod != own.pod)
     if survey.permuted or (own.name not in named and others_named):
         return refusal
     return Done((f"{refusal.reason} (nothing was written, so that the other pods can start)",))
@@ -179,7 +177,9 @@ def _copies(
     if not copies.synced and copies.databases:
         return Do((SyncShards(coordinator.pod, copies.databases),))
     reasons: dict[str, Reason] = {
-        names[name]: CopiesFilling(len(files), copies.total.get(name, len(files)), files[0])
+        names[name]: CopiesFilling(
+            len(files), copies.total.get(name, len(files)), files[0].path
+        )
         for name, files in copies.left.items()
         if name in names and files
     }
@@ -201,7 +201,9 @@ def _copies(
             NotSo,
             f"{_lost(lost)}, and with it the only copies of some range of {some(copies.gone)}: "
             "what they held is gone, unless a snapshot of the volume is kept",
-            marks=marks_due(membership, [n for n in membership.view.nodes if n.pod in pods], policy),
+            marks=marks_due(
+                membership, [n for n in membership.view.nodes if n.pod in pods], policy
+            ),
         )
     return None
 
@@ -244,9 +246,7 @@ def hollow_pods(survey: Survey, pods: Collection[str]) -> str | None:
 # --- the mark ---------------------------------------------------------------------------------
 
 
-def marks_due(
-    membership: Membership, nodes: Sequence[NodeView], policy: Policy
-) -> tuple[str, ...]:
+def marks_due(membership: Membership, nodes: Sequence[NodeView], policy: Policy) -> tuple[str, ...]:
     """Pods whose volumes are verified, and not marked so yet, or for other members."""
     if not policy.mark:
         return ()
@@ -275,5 +275,3 @@ def _renewed(membership: Membership, node: NodeView) -> bool:
         if not seen or (known is not None and known.uuid != seen[0]):
             return True
     return False
-
-
