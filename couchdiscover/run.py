@@ -13,7 +13,7 @@ from couchdiscover.output.report import Record
 from couchdiscover.pace import Pace
 from couchdiscover.state.nodes import ClusterView, NodeView
 from couchdiscover.state.reasons import Plain, Reason, StillTheSame
-from couchdiscover.state.settings import Settings
+from couchdiscover.state.settings import ClusterState, Settings
 from couchdiscover.state.steps import (
     AddNode,
     AnnounceSecret,
@@ -141,7 +141,7 @@ class _Steps:
             repair=settings.repair and self._repair,
             repair_from=settings.repair_from,
             allow_one_copy=settings.allow_one_copy,
-            existing_only=settings.cluster_state == "existing",
+            existing_only=settings.cluster_state is ClusterState.EXISTING,
             mark=settings.mark,
             wait_for_copies=settings.wait_for_copies,
         )

@@ -291,7 +291,7 @@ def _groups(view: ClusterView, pods: Mapping[str, str]) -> tuple[Cluster, ...]:
     """
     linked: dict[str, frozenset[str]] = {}
     for node in view.nodes:
-        names = (node.cluster_nodes & pods.keys()) | {node.name}
+        names = frozenset(node.cluster_nodes.intersection(pods)) | {node.name}
         merged = names.union(*(linked[name] for name in names & linked.keys()))
         linked |= dict.fromkeys(merged, merged)
     found: dict[frozenset[str], list[NodeView]] = {}

@@ -177,9 +177,7 @@ def _copies(
     if not copies.synced and copies.databases:
         return Do((SyncShards(coordinator.pod, copies.databases),))
     reasons: dict[str, Reason] = {
-        names[name]: CopiesFilling(
-            len(files), copies.total.get(name, len(files)), files[0].path
-        )
+        names[name]: CopiesFilling(len(files), copies.total.get(name, len(files)), files[0].path)
         for name, files in copies.left.items()
         if name in names and files
     }

@@ -78,8 +78,7 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
     telling, held_back = introductions(view, view.nodes)
     if telling:
         return Do(telling)
-    waits |= held_back
-    waits |= _partings(membership, members)
+    waits = _partings(membership, members) | held_back | waits
     if waits:
         return Wait(waits, at_the_end=_unsafe_maps(held_back))
     return _complete(membership, coordinator, policy)
