@@ -12,10 +12,11 @@ from couchdiscover.couch.client import CouchFailure, CouchNode, ErrorAnswer, Fle
 from couchdiscover.couch.connectivity import likeliest_cause
 from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.memory import Memory, Watch
-from couchdiscover.couch.volumes import Part, read_infos, read_volume
+from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
 from couchdiscover.decide.copies import lost_ranges, refilled, sample
 from couchdiscover.decide.identity import needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership, host_of
+from couchdiscover.decide.merging import unclear
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import (
@@ -384,8 +385,8 @@ class Observer:
             leaders = [group.coordinator for group in membership.groups if group.exists]
             want(leaders or view.nodes[:1], Part.MAPS)
         late = [node for node in view.nodes if node.overdue]
-        names = frozenset().union(*(node.overdue for node in late))
-        want([*late, *(node for node in view.nodes if node.name in names)], Part.MAPS)
+        fellows = frozenset().union(*(node.overdue for node in late))
+        want([*late, *(node for node in view.nodes if node.name in fellows)], Part.MAPS)
         away = [node for node in view.nodes if node.was_finished and not node.finished]
         if membership.left_behind or away:
             want(view.nodes, Part.FILES | Part.MAPS | Part.HISTORY | Part.UUID)
@@ -403,6 +404,16 @@ class Observer:
             want(view.nodes, Part.UUID)
             view = self._with_others(topology, view, membership)
         view = self._read(topology, view, wanted)
+        if names := unclear(view.nodes):
+            read = [node for node in view.nodes if node.volume is not None and node.volume.maps]
+            view = self._each(
+                topology,
+                view,
+                read,
+                lambda client, node: replace(
+                    node, volume=read_histories(client, node.volume or Volume(), names)
+                ),
+            )
         return self._with_evidence(topology, view) if verified else view
 
     def _read(

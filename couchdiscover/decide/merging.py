@@ -10,6 +10,7 @@ from couchdiscover.errors import Unsafe
 from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
 from couchdiscover.state.reasons import OtherMaps, Reason, Unread
 from couchdiscover.state.steps import Refuse
+from couchdiscover.state.volumes import ShardMap
 
 NAMED = 5
 """How many names a sentence has; the rest are counted."""
@@ -23,14 +24,20 @@ def merge_question(node: NodeView, coordinator: NodeView) -> Refuse | Reason | N
     volume, theirs = node.volume, coordinator.volume
     if volume is None or volume.files is None:
         return Unread("what it holds", "GET /_node/_local/_all_dbs")
-    mine = {(file.database, file.suffix) for file in volume.files if file.range}
+    mine = {file.database for file in volume.files if file.range}
     if not mine:
         return None
     if theirs is None or theirs.maps is None:
         return Unread(f"what {coordinator.pod} holds", "its shard maps in /_node/_local/_dbs")
+    if volume.maps is None:
+        return Unread("what it holds", "its shard maps in /_node/_local/_dbs")
     # A copy of the very same database, as of a member that was away, is in nobody's way.
-    known = {(each.database, each.suffix) for each in theirs.maps if each.suffix}
-    foreign = {database for database, suffix in mine if (database, suffix) not in known}
+    ours = {each.database: each for each in volume.maps}
+    known = {each.database: each for each in theirs.maps}
+    same = {name: _same(ours.get(name), known.get(name)) for name in mine}
+    if open_ := sorted(name for name, known_same in same.items() if known_same is None):
+        return Unread("where its databases come from", f"the revisions of {some(open_)} in _dbs")
+    foreign = {name for name, known_same in same.items() if not known_same}
     system = foreign & SYSTEM_DATABASES
     if system and volume.filled is None:
         return Unread("what its system databases hold", ", ".join(sorted(system)))
@@ -43,7 +50,7 @@ def merge_question(node: NodeView, coordinator: NodeView) -> Refuse | Reason | N
             "documents become unreachable; keep its volume, and start it with another one, or "
             "replicate what it holds into the cluster first",
         )
-    both = system & {each.database for each in theirs.maps}
+    both = system & known.keys()
     if both:
         return Refuse(
             Unsafe,
@@ -65,8 +72,39 @@ def introduction_question(node: NodeView, member: NodeView) -> Reason | None:
         return Unread("its shard maps", "/_node/_local/_dbs")
     if theirs is None:
         return Unread(f"the shard maps of {member.pod}", "/_node/_local/_dbs")
-    other = tuple(sorted(n for n, s in mine.items() if theirs.get(n, s) != s))
+    same = {name: _same(mine[name], theirs[name]) for name in mine.keys() & theirs.keys()}
+    if open_ := sorted(name for name, known_same in same.items() if known_same is None):
+        return Unread("where its databases come from", f"the revisions of {some(open_)} in _dbs")
+    other = tuple(sorted(name for name, known_same in same.items() if not known_same))
     return OtherMaps(other, member.pod) if other else None
+
+
+def unclear(nodes: Collection[NodeView]) -> frozenset[str]:
+    """Databases whose maps' histories are needed to tell whether they are the same on all nodes."""
+    maps: dict[str, list[ShardMap]] = {}
+    for node in nodes:
+        for each in (_maps(node) or {}).values():
+            maps.setdefault(each.database, []).append(each)
+    return frozenset(
+        name
+        for name, found in maps.items()
+        if any(_same(one, other) is None for one in found for other in found)
+    )
+
+
+def _same(mine: ShardMap | None, theirs: ShardMap | None) -> bool | None:
+    """Whether two maps are of one database, made once; None where only their histories tell.
+
+    The suffix is the second in which a database was made: two that were made apart may have the
+    same. Of one database one revision is the other's ancestor.
+    """
+    if mine is None or theirs is None or mine.suffix != theirs.suffix:
+        return False
+    if mine.revision == theirs.revision:
+        return True
+    if not mine.history or not theirs.history:
+        return None
+    return mine.revision in theirs.history or theirs.revision in mine.history
 
 
 def some(names: Collection[str]) -> str:
@@ -75,7 +113,7 @@ def some(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _maps(node: NodeView) -> dict[str, str] | None:
+def _maps(node: NodeView) -> dict[str, ShardMap] | None:
     if node.volume is None or node.volume.maps is None:
         return None
-    return {each.database: each.suffix for each in node.volume.maps}
+    return {each.database: each for each in node.volume.maps}
