@@ -41,7 +41,7 @@ FULL = Path("/dev/full")
         ([], {"COUCHDISCOVER_LOG_LEVEL": "loud"}, "'loud' is none of"),
         (["demo", "--nodes", "many"], {}, "--nodes"),
         (["demo", "--scenario", "no such"], {}, "'no such' is none of"),
-        ([], {}, "--statefulset"),
+        ([], {}, "--kubeconfig"),
     ],
 )
 def test_a_usage_error_is_a_result(
