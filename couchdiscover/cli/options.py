@@ -120,6 +120,33 @@ class Options:
         help="Pod whose values are taken for that, instead of the majority's",
         of=ACTING,
     )
+    cluster_state: str | None = _option(
+        "--cluster-state",
+        value="auto|existing",
+        variable="COUCHDISCOVER_CLUSTER_STATE",
+        help="existing forms no new cluster; for scope set [default: auto]",
+        of=ACTING,
+    )
+    mark: bool = _option(
+        "--mark/--no-mark",
+        variable="COUCHDISCOVER_MARK",
+        help="Leave a mark on each verified node's volume, by which its loss is seen",
+        default=True,
+        of=("run",),
+    )
+    wait_for_copies: bool = _option(
+        "--wait-for-copies/--no-wait-for-copies",
+        variable="COUCHDISCOVER_WAIT_FOR_COPIES",
+        help="Wait until a node that lost its volume has its copies again",
+        default=True,
+        of=("run",),
+    )
+    allow_one_copy: bool = _option(
+        "--allow-one-copy",
+        variable="COUCHDISCOVER_ALLOW_ONE_COPY",
+        help="Take several nodes with [cluster] n = 1 for meant",
+        default=False,
+    )
     via: str | None = _option(
         "--via",
         value="direct|api-proxy",
@@ -137,7 +164,8 @@ class Options:
         "--port",
         value="PORT",
         variable="COUCHDISCOVER_PORT",
-        help="CouchDB's port [default: the endpoints' port named couchdb, then 5984 (6984)]",
+        help="CouchDB's port "
+        "[default: the endpoints' port named http(s) or couchdb, then 5984 (6984)]",
     )
     ca_file: str | None = _option(
         "--ca-file",

@@ -12,7 +12,7 @@ from couchdiscover.cli.options import Options
 from couchdiscover.errors import UsageProblem
 from couchdiscover.kube.names import is_label, is_subdomain, parse_pod_name
 from couchdiscover.state.nodes import DEFAULT_DATABASES
-from couchdiscover.state.settings import Settings, parse_size
+from couchdiscover.state.settings import ClusterState, Settings, parse_size
 from couchdiscover.state.topology import Scope
 
 FORMATS = ("text", "json")
@@ -22,6 +22,10 @@ MAX_SECONDS = 7 * 24 * 3600.0
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DATABASE = re.compile(r"_global_changes|[a-z][a-z0-9_$()+/-]{0,237}")
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+
+CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+"""Where requests and OpenSSL are told of other certificates than the usual ones."""
 
 Parsed = TypeVar("Parsed")
 
@@ -93,9 +97,12 @@ def build_settings(options: Options, environment: Mapping[str, str]) -> Settings
 
     domain = (options.cluster_domain or "").removesuffix(".")
     read("--output", (options.output or "").lower(), _one_of(*FORMATS), "text")
-    port = options.port
-    if port and port == environment.get("COUCHDISCOVER_PORT") and "://" in port:
+    port, linked = options.port, environment.get("COUCHDISCOVER_PORT", "")
+    if port == linked and _SERVICE_LINK.match(linked):
         port = None  # Kubernetes' own, in each pod, where a Service is called couchdiscover
+    ca_file = read("--ca-file", options.ca_file, _certificates, None)
+    if not ca_file and options.scheme == "https" and not options.insecure_skip_tls_verify:
+        ca_file = _usual_certificates(environment, problems)
     settings = Settings(
         statefulset=name("--statefulset", options.statefulset, is_subdomain),
         namespace=name("--namespace", options.namespace, is_label),
@@ -107,9 +114,15 @@ def build_settings(options: Options, environment: Mapping[str, str]) -> Settings
         ensure_dbs=_databases(options.ensure_db or (), problems),
         repair=options.repair,
         repair_from=name("--repair-from", options.repair_from, parse_pod_name),
+        cluster_state=read(
+            "--cluster-state", options.cluster_state, _cluster_state, ClusterState.AUTO
+        ),
+        mark=options.mark,
+        wait_for_copies=options.wait_for_copies,
+        allow_one_copy=options.allow_one_copy,
         scheme=read("--scheme", options.scheme, _one_of("http", "https"), "http"),
         port=read("--port", port, _port, None),
-        ca_file=read("--ca-file", options.ca_file, _certificates, None),
+        ca_file=ca_file,
         insecure_skip_tls_verify=options.insecure_skip_tls_verify,
         cluster_domain=name("--cluster-domain", domain, is_subdomain),
         kubeconfig=options.kubeconfig or None,
@@ -120,9 +133,25 @@ def build_settings(options: Options, environment: Mapping[str, str]) -> Settings
         via=read("--via", options.via, _one_of("direct", "api-proxy"), "direct"),
         environment=dict(environment),
     )
+    if settings.cluster_state is ClusterState.EXISTING and settings.scope is Scope.POD:
+        problems.append("--cluster-state existing is for --scope set")
     if problems:
         raise UsageProblem("; ".join(problems))
     return settings
+
+
+def _usual_certificates(environment: Mapping[str, str], problems: list[str]) -> str | None:
+    """What the environment gives instead of the usual certificates."""
+    for variable in CERTIFICATE_VARIABLES:
+        if path := environment.get(variable):
+            if Path(path).is_dir():  # as c_rehash makes them
+                return path
+            try:
+                return _certificates(path)
+            except ValueError as error:
+                problems.append(f"{variable}: {error}; --ca-file goes before it")
+                return None
+    return None
 
 
 def _databases(entries: Iterable[str], problems: list[str]) -> tuple[str, ...]:
@@ -158,6 +187,13 @@ def _scope(text: str) -> Scope | None:
         return Scope(text)
     except ValueError:
         raise ValueError(f"{text!r} is none of auto, pod, set") from None
+
+
+def _cluster_state(text: str) -> ClusterState:
+    try:
+        return ClusterState(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is none of auto, existing") from None
 
 
 def _port(text: str) -> int:

@@ -23,7 +23,8 @@ class Redactor:
     text that repeats what was sent.
 
     ``names`` gives the names that are known to be none, at the moment of the call: a password that
-    is ``couchdb`` must not mask each pod's name. Within such a name, whole, nothing is masked.
+    is ``couchdb`` must not mask each pod's name. A part of such a name is not masked; a whole one
+    that is the secret itself is.
     """
 
     def __init__(self, names: Callable[[], Iterable[str]] = _no_names) -> None:
@@ -73,7 +74,8 @@ def _mask(text: str, secret: str, names: re.Pattern[str]) -> str:
     spared = [match.span() for match in names.finditer(text)]
 
     def masked(match: re.Match[str]) -> str:
-        within = any(start <= match.start() and match.end() <= end for start, end in spared)
-        return match[0] if within else MASK
+        start, end = match.span()
+        is_part = any(a <= start and end <= b and (a, b) != (start, end) for a, b in spared)
+        return match[0] if is_part else MASK
 
     return re.sub(re.escape(secret), masked, text)

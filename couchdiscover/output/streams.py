@@ -27,7 +27,7 @@ def _open_closed() -> None:
     os.close(descriptor)
     for name, mode, descriptor in (("stdin", "r", 0), ("stdout", "w", 1), ("stderr", "w", 2)):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(descriptor, mode))
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 
 def _protected(stream: TextIO) -> TextIO:

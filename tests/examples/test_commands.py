@@ -8,7 +8,8 @@ import typer.main
 from typer.core import TyperGroup
 
 from couchdiscover.cli.app import app
-from couchdiscover.cli.settings import build_settings
+from couchdiscover.cli.options import Options
+from couchdiscover.cli.settings import build_log_settings, build_settings
 from couchdiscover.errors import UsageProblem
 from tests.examples.conftest import ROOT, command_lines, containers, documents, texts, words
 
@@ -20,9 +21,7 @@ COMMANDS = PROGRAM.commands
 def parse(arguments: list[str]) -> None:
     """Raises what the program would raise at these arguments."""
     name, *rest = arguments if arguments and not arguments[0].startswith("-") else ["run"]
-    values = dict(COMMANDS[name].make_context(name, rest).params)
-    values["ensure_dbs"] = values.pop("ensure_db", None)
-    build_settings(values, {})
+    build_settings(Options(**COMMANDS[name].make_context(name, rest).params), {})
 
 
 @pytest.mark.parametrize(("where", "arguments"), list(command_lines()), ids=str)
@@ -45,14 +44,15 @@ def test_a_wrong_one_would_be_noticed(arguments: list[str], error: type[Exceptio
 
 
 def known_variables() -> set[str]:
-    text = (ROOT / "couchdiscover" / "cli.py").read_text()
     shown = {
         str(parameter.envvar)
         for command in COMMANDS.values()
         for parameter in command.params
         if parameter.envvar
     }
-    return shown | set(re.findall(r"\b(?:LOG_FORMAT|LOG_LEVEL)\b", text))
+    heeded = build_log_settings(Options(), {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"})
+    assert (heeded.format, heeded.level) == ("json", "DEBUG")
+    return shown | {"LOG_FORMAT", "LOG_LEVEL"}
 
 
 def test_every_variable_is_the_programs() -> None:

@@ -88,8 +88,9 @@ def test_whatever_is_named_is_there(path: Path) -> None:
         assert (path.parent / link).exists(), link
     spans = {word for span in code(text) for word in span.split()}
     named = {w for w in spans if re.fullmatch(r"(?:examples|couchdiscover|tests|\.ci)/[\w./-]+", w)}
-    named |= {f"couchdiscover/{w}" for w in spans if re.fullmatch(r"\w+\.py", w)}
     for name in named:
         assert (ROOT / name).exists(), name
+    for module in {w for w in spans if re.fullmatch(r"\w+\.py", w)}:
+        assert list((ROOT / "couchdiscover").rglob(module)), module
     if path.parent == ROOT:
         assert named

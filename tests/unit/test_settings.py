@@ -17,7 +17,7 @@ from couchdiscover.cli.settings import (
     parse_duration,
 )
 from couchdiscover.errors import UsageProblem
-from couchdiscover.state.settings import MAX_SIZE, Settings, parse_size
+from couchdiscover.state.settings import MAX_SIZE, ClusterState, Settings, parse_size
 from couchdiscover.state.topology import Scope
 
 
@@ -129,6 +129,10 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
             ensure_db=["orders,_users", "a/b , orders", "_global_changes"],
             repair=False,
             repair_from="my.couch-1",
+            cluster_state="auto",
+            mark=False,
+            wait_for_copies=False,
+            allow_one_copy=True,
             scheme="https",
             port="6984",
             ca_file=str(ca_file),
@@ -150,6 +154,10 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
         ensure_dbs=("orders", "a/b", "_global_changes"),
         repair=False,
         repair_from="my.couch-1",
+        cluster_state=ClusterState.AUTO,
+        mark=False,
+        wait_for_copies=False,
+        allow_one_copy=True,
         scheme="https",
         port=6984,
         ca_file=str(ca_file),
@@ -161,6 +169,30 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     )
     assert settings.verify == str(ca_file)
     assert settings.databases == ("_users", "_replicator", "orders", "a/b", "_global_changes")
+
+
+def test_no_new_cluster_is_for_the_whole_set() -> None:
+    settings = build_settings(Options(cluster_state="existing"), {})
+    assert settings.cluster_state is ClusterState.EXISTING
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_the_usual_variables_name_certificates_too(tmp_path: Path, variable: str) -> None:
+    ca_file, named = tmp_path / "ca.pem", tmp_path / "named.pem"
+    for path in (ca_file, named):
+        trustme.CA().cert_pem.write_to_path(path)
+    environment = {variable: str(ca_file)}
+    https = Options(scheme="https")
+    assert build_settings(https, environment).verify == str(ca_file)
+    assert build_settings(https, {variable: str(tmp_path)}).verify == str(tmp_path)
+    both = Options(scheme="https", ca_file=str(named))
+    assert build_settings(both, environment).verify == str(named)
+    skipped = Options(scheme="https", insecure_skip_tls_verify=True)
+    assert build_settings(skipped, {variable: "/no/such/file"}).verify is False
+    http = Options()
+    assert build_settings(http, {variable: "/no/such/file"}).verify is True  # never looked at
+    with pytest.raises(UsageProblem, match=f"{variable}: there is no file.*--ca-file"):
+        build_settings(https, {variable: "/no/such/file"})
 
 
 def test_to_skip_the_verification_wins_over_a_ca_file(tmp_path: Path) -> None:
@@ -191,6 +223,11 @@ def test_to_skip_the_verification_wins_over_a_ca_file(tmp_path: Path) -> None:
         ({"ensure_db": ["a" * 239]}, "--ensure-db"),
         ({"ensure_db": ["1a"]}, "--ensure-db"),
         ({"repair_from": "couchdb"}, "--repair-from 'couchdb'"),
+        ({"cluster_state": "new"}, "--cluster-state: 'new' is none of auto, existing"),
+        (
+            {"cluster_state": "existing", "scope": "pod"},
+            "--cluster-state existing is for --scope set",
+        ),
         ({"scheme": "ftp"}, "--scheme: 'ftp'"),
         ({"port": "0"}, "--port: '0'"),
         ({"port": "65536"}, "--port"),
@@ -226,9 +263,9 @@ def test_the_environment_is_not_shown() -> None:
 # --- what a Service called couchdiscover puts into every pod's environment ---
 
 
-def test_a_services_port_is_no_port() -> None:
+@pytest.mark.parametrize("linked", ["tcp://10.96.0.7:80", "udp://[fd00::1]:80"])
+def test_a_services_port_is_no_port(linked: str) -> None:
     """Kubernetes sets NAME_PORT for each Service (documentation, "Service", "Discovering")."""
-    linked = "tcp://10.96.0.12:80"
     assert build_settings(Options(port=linked), {"COUCHDISCOVER_PORT": linked}).port is None
     with pytest.raises(UsageProblem, match="--port"):
         build_settings(Options(port=linked), {})
