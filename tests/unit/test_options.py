@@ -85,7 +85,8 @@ def test_every_option_is_explained_and_named_as_its_field() -> None:
         assert parameter.help
         names = [parameter.default, *(parameter.param_decls or ())]
         assert any(
-            str(name).split("/")[0] == "--" + each.name.replace("_", "-") for name in names
+            str(name).split("/")[0] == "--" + each.name.rstrip("_").replace("_", "-")
+            for name in names
         ), each.name
         assert set(each.metadata["of"]) <= set(EVERY)
 
