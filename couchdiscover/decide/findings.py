@@ -337,7 +337,9 @@ def _too_few(
     for each in maps:
         ranges = each.by_range.values()
         fewest = min((len(members & set(holders)) for holders in ranges), default=0)
-        if not ranges or any(not members.issuperset(holders) for holders in ranges):
+        named_fewest = min((len(set(holders)) for holders in ranges), default=0)
+        had = named_fewest if placed else min(named_fewest, wanted)
+        if fewest == 0 or fewest < had:
             lost.setdefault(fewest, []).append(each.database)
         elif fewest < wanted and not placed:
             fewer.setdefault(fewest, []).append(each.database)

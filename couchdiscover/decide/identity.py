@@ -69,15 +69,17 @@ def needs_uptime(
 
 
 def needs_sessions(nodes: Sequence[NodeView]) -> bool:
-    """Whether it must be tried who accepts whose sessions: hashes or secrets differ.
+    """Whether it must be tried who accepts whose sessions: secrets differ, and only they.
 
-    Only where each node has a secret: opening a session on one without would make it set one.
+    The user's salt is part of a session's signature, so that with other hashes it fails anyway. And
+    each node must have a secret: opening a session on one without would make it set one.
     """
     known = [node for node in nodes if node.identity is not None]
     return (
         len(known) > 1
         and all(_value(node, "secret") for node in known)
-        and (_differs(known, "secret") or _differs(known, "admin"))
+        and _differs(known, "secret")
+        and not _differs(known, "admin")
     )
 
 
@@ -100,7 +102,7 @@ def drift(
     pairs: dict[tuple[str, str], list[str]] = {}
     undecided, tied, kept = [], [], set()
     for key in _keys(nodes):
-        if not _differs(nodes, key) or (secret_intended and key == "secret"):
+        if not _differs(nodes, key) or (key == "secret" and (secret_intended or _accepted(nodes))):
             continue
         giver = named if named is not None and _value(named, key) else _majority(voting, key)
         if giver is None:
@@ -185,6 +187,12 @@ def _same_scheme(mine: str | Hash | None, theirs: str | Hash | None) -> bool:
     if isinstance(mine, Hash) and isinstance(theirs, Hash):
         return mine.scheme == theirs.scheme
     return True
+
+
+def _accepted(nodes: Sequence[NodeView]) -> bool:
+    """Whether every node was seen to take the sessions of every other: nothing is amiss then."""
+    tried = [node for node in nodes if node.sessions is not None]
+    return bool(tried) and not _unaccepted(nodes)
 
 
 def _unaccepted(nodes: Sequence[NodeView]) -> tuple[str, ...]:
