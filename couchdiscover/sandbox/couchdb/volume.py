@@ -108,7 +108,7 @@ class File:
 
     def copy(self) -> "File":
         """Another file with the same content and the same identity."""
-        twin = File()
+        twin = File.__new__(File)
         twin.__dict__.update(
             (key, value.copy() if isinstance(value, dict | set | list) else value)
             for key, value in self.__dict__.items()
