@@ -68,6 +68,7 @@ class Node(Member):
     restart of the container goes back to them. ``secret=None`` is an image without
     ``COUCHDB_SECRET``, ``admins={}`` a CouchDB 2 without any admin, ``n=1`` and ``single_node``
     make it stay alone, and ``bind_address="127.0.0.1"`` makes it ``cluster_disabled``.
+    ``ini`` are further sections of its ini files.
     ``first_boot_401`` is in seconds, whatever the pace. ``address`` and ``port`` are where other
     nodes find it, besides its host name. ``volume`` is what it starts on: another node's, or a copy
     of one, under whatever name that had.
@@ -88,6 +89,7 @@ class Node(Member):
         n: int | None = None,
         single_node: bool = False,
         seedlist: tuple[str, ...] = (),
+        ini: Mapping[str, Mapping[str, str]] | None = None,
         version: str = "3.5.2",
         otp: str = "27",
         lockout: bool = True,
@@ -125,6 +127,8 @@ class Node(Member):
             sections["chttpd"]["require_valid_user_except_for_up"] = "true"
         if seedlist:
             sections["cluster"]["seedlist"] = ",".join(seedlist)
+        for section, values in (ini or {}).items():
+            sections.setdefault(section, {}).update(values)
         self._environment = sections
         self._environment_cookie = cookie
 
