@@ -61,6 +61,10 @@ of several that join at once it may not know one yet (src/mem3/src/mem3_sync_eve
 mem3_nodes.erl). And where a member's document was deleted, after a scale-down, a pod that comes
 back under this name is unknown to those that remember the deletion."""
 
+SPREADING = (0.2, 0.5, 1.0, 2.0)
+"""Seconds after which a copy that is empty, while another is not, is looked at again: what has just
+been written, the design document of a new ``_users`` say, is on the other copies within these."""
+
 MOST_OTHERS = 20
 """Members of other StatefulSets that are looked at."""
 
@@ -494,7 +498,13 @@ class Observer:
             there = {file: info for file, info in infos.items() if info is not None}
             return replace(node, volume=replace(node.volume or Volume(), infos=there))
 
-        return self._each(topology, view, [n for n in view.nodes if n.pod in files], asked)
+        for pause in (*SPREADING, 0.0):
+            view = self._each(topology, view, [n for n in view.nodes if n.pod in files], asked)
+            survey = Membership.of(topology, view).survey
+            if not any(survey.hollow(node.pod) for node in unmarked):
+                break
+            time.sleep(pause)
+        return view
 
     def _with_copies(
         self,
