@@ -17,6 +17,7 @@ from couchdiscover.decide.copies import lost_ranges, refilled, sample
 from couchdiscover.decide.identity import needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership, host_of
 from couchdiscover.decide.merging import unclear
+from couchdiscover.decide.verification import few_copies
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import (
@@ -408,6 +409,7 @@ class Observer:
             want(view.nodes, Part.UUID)
             view = self._with_others(topology, view, membership)
         view = self._read(topology, view, wanted)
+        view = self._with_blank(topology, view)
         if names := unclear(view.nodes):
             read = [node for node in view.nodes if node.volume is not None and node.volume.maps]
             view = self._each(
@@ -431,6 +433,33 @@ class Observer:
                 node, volume=read_volume(client, wanted[node.pod], node.volume)
             ),
         )
+
+    def _with_blank(self, topology: Topology, view: ClusterView) -> ClusterView:
+        """Which system databases with few copies hold documents: blank ones can be given more.
+
+        Through the cluster, since the copies may be on other nodes; what cannot be read may hold
+        anything.
+        """
+
+        def asked(client: CouchNode, node: NodeView) -> NodeView:
+            few = few_copies(Membership.of(topology, view), node)
+            filled = set()
+            for name in few:
+                try:
+                    if client.holds_documents(name):
+                        filled.add(name)
+                except CouchFailure:
+                    filled.add(name)
+            volume = replace(node.volume or Volume(), filled=frozenset(filled))
+            return replace(node, volume=volume)
+
+        membership = Membership.of(topology, view)
+        nodes = [
+            node
+            for node in view.nodes
+            if node.finished and not node.alone and few_copies(membership, node)
+        ]
+        return self._each(topology, view, nodes[:1], asked)
 
     def _with_others(
         self, topology: Topology, view: ClusterView, membership: Membership

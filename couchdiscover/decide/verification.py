@@ -138,25 +138,43 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
     return None
 
 
-def _blank_copies(membership: Membership, coordinator: NodeView) -> Do | None:
-    """System databases without a document, and with fewer copies than they would get now.
+def few_copies(membership: Membership, node: NodeView) -> tuple[str, ...]:
+    """System databases, by a node's maps, with fewer copies than they would get if made now."""
+    volume, details = node.volume, node.details
+    if volume is None or volume.maps is None or details is None or details.placement:
+        return ()
+    members = _members(membership, node)
+    wanted = min(details.copies, len(members))
+    return tuple(
+        each.database
+        for each in volume.maps
+        if each.database in SYSTEM_DATABASES
+        and each.by_range
+        and not each.conflicting
+        and each.names <= members
+        and min(len(names) for names in each.by_range.values()) < wanted
+    )
 
-    As after a node had made them before it was joined: nothing is lost by naming more nodes.
+
+def _members(membership: Membership, node: NodeView) -> frozenset[str]:
+    """The expected pods' nodes that are connected, by Erlang name."""
+    return frozenset(name for name in membership.pods if name in node.all_nodes)
+
+
+def _blank_copies(membership: Membership, coordinator: NodeView) -> Do | None:
+    """Has the maps of such databases name more nodes, where they hold no document.
+
+    As after a node had made them before it was joined: nothing is lost by that.
     """
     volume, details = coordinator.volume, coordinator.details
     if volume is None or volume.maps is None or volume.filled is None or details is None:
         return None
-    if details.placement:
-        return None
-    members = sorted(name for name in membership.pods if name in coordinator.all_nodes)
+    members = sorted(_members(membership, coordinator))
     wanted = min(details.copies, len(members))
+    few = few_copies(membership, coordinator)
     steps = []
     for each in volume.maps:
-        if each.database not in SYSTEM_DATABASES or each.database in volume.filled:
-            continue
-        if not each.by_range or each.conflicting or not each.names <= set(members):
-            continue
-        if min(len(names) for names in each.by_range.values()) < wanted:
+        if each.database in few and each.database not in volume.filled:
             more = [name for name in members if name not in each.names]
             chosen = tuple([*sorted(each.names), *more][:wanted])
             steps.append(AddCopies(coordinator.pod, each.database, chosen))
