@@ -40,6 +40,8 @@ def volume_refusal(membership: Membership) -> Refuse | None:
     survey = membership.survey
     if clone := _clone(survey):
         return clone
+    if cloned := cloned_note(survey):
+        return Refuse(NotSo, cloned)
     if survey.held:
         return None
     if survey.has_former_names:
@@ -90,16 +92,32 @@ def _former_names(survey: Survey) -> str:
 
 
 def _clone(survey: Survey) -> Refuse | None:
-    if not survey.clones:
+    """A clone that has met its original, seen from either side."""
+    for clone in survey.clones:
+        if survey.is_original(clone.pod):
+            continue
+        return Refuse(
+            Unsafe,
+            f"{clone.pod} has a copy of the volume of {clone.other}, which is alive and connected: "
+            "a clone has met its original, and both write into one cluster. Scale this StatefulSet "
+            "to 0 now; before it starts again give it another Erlang cookie, or close 4369 and the "
+            "distribution's port between the two; then, on the original, delete the clone's "
+            "documents in /_node/_local/_nodes, and look at new databases for copies there",
+        )
+    return None
+
+
+def cloned_note(survey: Survey) -> str | None:
+    """The same on the original, which is not what is wrong."""
+    copies = sorted(clone.other for clone in survey.clones if survey.is_original(clone.pod))
+    if not copies:
         return None
-    clone = survey.clones[0]
-    return Refuse(
-        Unsafe,
-        f"{clone.pod} has a copy of the volume of {clone.other}, which is alive and connected: a "
-        "clone has met its original, and both write into one cluster. Scale this StatefulSet to 0 "
-        "now; before it starts again give it another Erlang cookie, or close 4369 and the "
-        "distribution's port between the two; then, on the original, delete the clone's documents "
-        "in /_node/_local/_nodes, and look at new databases for copies there",
+    where = sorted({name.partition("@")[2].partition(".")[2] or name for name in copies})
+    return (
+        f"{some(copies)} {'runs' if len(copies) == 1 else 'run'} on copies of volumes of this "
+        f"cluster, in {some(where)}, and {'is' if len(copies) == 1 else 'are'} connected: what is "
+        "written there is written here. Scale that StatefulSet to 0; then delete its documents in "
+        "/_node/_local/_nodes, and look at new databases for copies there"
     )
 
 
