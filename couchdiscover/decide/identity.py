@@ -26,10 +26,10 @@ class Drift:
     """What differs, and what is to come of it.
 
     ``steps`` make it equal. ``undecided`` are keys for which no majority spoke, ``tied`` those of
-    them for which uptimes did not, either, and ``sole`` those that one node alone has. ``secretless`` is true where no node has a secret.
-    ``kept`` are pods whose hashes stay as they are, since they are of another scheme than the
-    others'. ``intended`` are pods whose secret, which the environment gives, differs from the
-    others', and whose sessions fail there.
+    them for which uptimes did not, either, and ``sole`` those that one node alone has.
+    ``secretless`` is true where no node has a secret. ``kept`` are pods whose hashes stay as they
+    are, since they are of another scheme than the others'. ``intended`` are pods whose secret,
+    which the environment gives, differs from the others', and whose sessions fail there.
     """
 
     steps: tuple[Step, ...] = ()

@@ -74,7 +74,10 @@ def volume_answer(membership: Membership, own: NodeView) -> Decision | None:
     others_named = any(node.name in named for node in membership.view.nodes if node.pod != own.pod)
     if survey.permuted or (own.name not in named and others_named):
         return refusal
-    return Done((f"{refusal.reason} (nothing was written, so that the other pods can start)",))
+    return Done(
+        (refusal.reason,),
+        conclusion=f"{own.pod} was left as it is, so that the other pods can start",
+    )
 
 
 def _former_names(survey: Survey) -> str:
