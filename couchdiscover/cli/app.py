@@ -9,6 +9,7 @@ import typer
 import typer.main
 
 from couchdiscover import __version__
+from couchdiscover.cli.demo import demo
 from couchdiscover.cli.options import Options, read_leniently, takes_options
 from couchdiscover.cli.signals import catch_signals
 from couchdiscover.errors import Interrupted, UsageProblem
@@ -125,30 +126,4 @@ def check(options: Options) -> int:
     return _conduct("check", replace(options, scope="set"))
 
 
-@app.command()
-def demo(
-    scenario: Annotated[
-        str,
-        typer.Option(
-            "--scenario",
-            metavar="NAME",
-            help="fresh, slow-boot, assembled, scale-up, replaced, drift, wrong-password, split",
-        ),
-    ] = "fresh",
-    nodes: Annotated[
-        int, typer.Option("--nodes", min=1, max=200, metavar="N", help="Nodes to begin with")
-    ] = 3,
-) -> int:
-    """Play the whole job on an embedded sandbox.
-
-    That is a Kubernetes API and CouchDB nodes on loopback: it needs nothing installed and no root.
-    With COUCHDB_HOME=/opt/couchdb in the environment the nodes are real ones of that CouchDB
-    release. Exits with 0 where the command did what it must.
-    """
-    from couchdiscover.sandbox.demo import SCENARIOS, play
-
-    if scenario not in SCENARIOS:
-        raise typer.BadParameter(f"{scenario!r} is none of {', '.join(SCENARIOS)}")
-    if scenario == "split" and nodes < 2:
-        raise typer.BadParameter("two clusters need two nodes")
-    return play(scenario, nodes, typer.echo)
+app.command()(demo)

@@ -11,6 +11,14 @@ from couchdiscover.sandbox import Sandbox
 from tests.proof.harness import COOKIE, DRAWS, PASSWORD, SEED, Nursery
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder are proofs: `pytest -m proof` runs them, `pytest` does not."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.proof)
+
+
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     """Starts the command, fast."""

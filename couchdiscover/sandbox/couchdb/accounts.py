@@ -6,37 +6,22 @@ import hashlib
 import hmac
 import secrets
 import time
-from dataclasses import dataclass
 from email.utils import formatdate
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 from couchdiscover.sandbox.couchdb.answers import OK, LoginError, RefusalError, fault
 from couchdiscover.sandbox.couchdb.config import derive, salt_of, verify
+from couchdiscover.sandbox.couchdb.databases import Databases
+from couchdiscover.sandbox.couchdb.member import Member
+from couchdiscover.sandbox.couchdb.network import Network
+from couchdiscover.sandbox.couchdb.user import User
 from couchdiscover.sandbox.http import Request, Response
-
-if TYPE_CHECKING:
-    from couchdiscover.sandbox.couchdb.node import Node
 
 LOCKOUT_FAILURES = 5
 SESSION_SECONDS = 600
 HANDLERS = ["cookie", "default"]
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Whom a request comes from. Without a name it is anybody."""
-
-    name: str | None = None
-    roles: tuple[str, ...] = ()
-    by: str | None = None
-    """``cookie`` or ``default`` (basic authentication); None where nobody was authenticated."""
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether everything is allowed."""
-        return "_admin" in self.roles
 
 
 def basic(request: Request) -> tuple[str, str] | None:
@@ -54,8 +39,12 @@ def basic(request: Request) -> tuple[str, str] | None:
 class Accounts:
     """The door of one node."""
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: Member, network: Network, databases: Databases) -> None:
         self._node = node
+        self._network = network
+        self._databases = databases
+        self.hashed_at = 0.0
+        """When an admin's password can be right, by the network's clock: after the first boot."""
         self.lockout_seconds = 300.0
         """How long an account stays locked; not a delay, so the network's pace leaves it alone."""
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
@@ -65,6 +54,11 @@ class Accounts:
         """What a restart of the process forgets."""
         self._failures.clear()
         self._known.clear()
+
+    @property
+    def hashing_admins(self) -> bool:
+        """Whether this is the moment of the first boot at which no password is right."""
+        return self._network.now() < self.hashed_at
 
     def is_new(self, name: str, password: str) -> bool:
         """Whether this password costs the node a full hashing, as its first use does."""
@@ -89,18 +83,10 @@ class Accounts:
             raise self._denied("Authentication required.")
         return User()
 
-    def admin(self, user: User) -> None:
-        """Raises RefusalError for anybody but an admin."""
-        if user.is_admin:
-            return
-        if user.name is None:
-            raise fault(401, "unauthorized", "You are not a server admin.")
-        raise fault(403, "forbidden", "You are not a server admin.")
-
     def login(self, name: str, password: str, client: str) -> User:
         """Checks a password, as the lockout allows; raises RefusalError."""
         locks = self._node.config.get("chttpd_auth_lockout", "mode", "enforce") == "enforce"
-        now = self._node.network.now()
+        now = self._network.now()
         failures, last = self._failures.get((client, name), (0, now))
         if now - last >= self.lockout_seconds:
             failures = 0
@@ -144,7 +130,7 @@ class Accounts:
         config = self._node.config
         if config.secret is None:
             config.set("chttpd_auth", "secret", secrets.token_hex(16))
-        expires = formatdate(self._node.network.wall() + SESSION_SECONDS, usegmt=True)
+        expires = formatdate(self._network.wall() + SESSION_SECONDS, usegmt=True)
         cookie = f"AuthSession={self._sign(name, int(time.time()))}; Version=1; Expires={expires}"
         cookie += f"; Max-Age={SESSION_SECONDS}; Path=/; HttpOnly"
         body = {"ok": True, "name": name, "roles": list(user.roles)}
@@ -193,7 +179,7 @@ class Accounts:
     def _check(self, name: str, password: str) -> User | None:
         stored = self._node.config.admins.get(name)
         if stored is not None:
-            if self._node.hashing_admins or not verify(stored, password):
+            if self.hashing_admins or not verify(stored, password):
                 return None
             return User(name, ("_admin",), "default")
         document = self._user_document(name)
@@ -206,7 +192,7 @@ class Accounts:
 
     def _user_document(self, name: str) -> dict[str, Any] | None:
         try:
-            return self._node.databases.read("_users", f"org.couchdb.user:{name}").json()
+            return self._databases.read("_users", f"org.couchdb.user:{name}").json()
         except RefusalError:
             return None
 

@@ -4,37 +4,37 @@ import asyncio
 import copy
 import json
 import math
-import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
-from couchdiscover.sandbox.couchdb.accounts import Accounts, User, basic
+from couchdiscover.sandbox.couchdb import files
+from couchdiscover.sandbox.couchdb.accounts import Accounts, basic
 from couchdiscover.sandbox.couchdb.answers import (
     LoginError,
     RefusalError,
     bad_request,
-    conflict,
     crash,
     fault,
     missing,
     not_allowed,
 )
 from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, Config
-from couchdiscover.sandbox.couchdb.databases import Databases, body_object, listing
-from couchdiscover.sandbox.couchdb.documents import ConflictError, Json, Store, edit
+from couchdiscover.sandbox.couchdb.databases import Databases
+from couchdiscover.sandbox.couchdb.documents import Json, edit
+from couchdiscover.sandbox.couchdb.member import Member
 from couchdiscover.sandbox.couchdb.network import DROP_FROZEN, Network
 from couchdiscover.sandbox.couchdb.setup import ClusterSetup
+from couchdiscover.sandbox.couchdb.user import User
+from couchdiscover.sandbox.couchdb.volume import File, Volume
 from couchdiscover.sandbox.http import Request, Response, Wire
 
 HASHING = 0.09
 """Seconds that 600,000 rounds of PBKDF2 take."""
 
 _FEATURES = ["quickjs", "access-ready", "partitioned", "pluggable-storage-engines", "reshard"]
-_SHARD_PATH = re.compile(r"shards/([0-9a-f]{8}-[0-9a-f]{8})/(.+)(\.[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,17 @@ class Exchange:
         return self.method not in ("GET", "HEAD")
 
 
-class Node:
+class Node(Member):
     """A CouchDB node without a socket: ``handle`` answers requests, whoever serves it.
 
     The keyword arguments are what the environment of an official image's container says; a
     restart of the container goes back to them. ``secret=None`` is an image without
     ``COUCHDB_SECRET``, ``admins={}`` a CouchDB 2 without any admin, ``n=1`` and ``single_node``
     make it stay alone, and ``bind_address="127.0.0.1"`` makes it ``cluster_disabled``.
+    ``ini`` are further sections of its ini files.
     ``first_boot_401`` is in seconds, whatever the pace. ``address`` and ``port`` are where other
-    nodes find it, besides its host name.
+    nodes find it, besides its host name. ``volume`` is what it starts on: another node's, or a copy
+    of one, under whatever name that had.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Node:
         n: int | None = None,
         single_node: bool = False,
         seedlist: tuple[str, ...] = (),
+        ini: Mapping[str, Mapping[str, str]] | None = None,
         version: str = "3.5.2",
         otp: str = "27",
         lockout: bool = True,
@@ -96,20 +99,13 @@ class Node:
         address: str = "",
         port: int = 5984,
         running: bool = True,
+        volume: Volume | None = None,
     ) -> None:
+        super().__init__(name, address, port, version)
         self.network = network
-        self.name = name
-        self.host = name.partition("@")[2]
-        self.address = address or self.host
-        self.port = port
-        self.version = version
         self.server = f"CouchDB/{version} (Erlang OTP/{otp})"
         self.seedlist = seedlist
         self.first_boot_401 = first_boot_401
-        self.running = False
-        self.frozen = False
-        self.started_at = 0.0
-        """When the process started, by the network's clock; set it back to fake an uptime."""
         self.requests: list[Exchange] = []
         self.intercept: Callable[[Request], Awaitable[Response | Wire | None]] | None = None
         """Asked first about every request; what it returns is the answer, None goes on."""
@@ -131,19 +127,19 @@ class Node:
             sections["chttpd"]["require_valid_user_except_for_up"] = "true"
         if seedlist:
             sections["cluster"]["seedlist"] = ",".join(seedlist)
+        for section, values in (ini or {}).items():
+            sections.setdefault(section, {}).update(values)
         self._environment = sections
         self._environment_cookie = cookie
 
-        self.membership = Store()
-        self.dbs = Store()
-        self.shards: dict[tuple[str, str, str], Store] = {}
-        self.accounts = Accounts(self)
-        self.databases = Databases(self)
-        self.setup = ClusterSetup(self)
+        if volume is not None:
+            self.volume = volume
+        self.databases = Databases(self, network)
+        self.accounts = Accounts(self, network, self.databases)
+        self.setup = ClusterSetup(self, network, self.databases)
         self._booted = False
-        self._hashed_at = 0.0
         self._joining = 0
-        self._saved: Store | None = None
+        self._saved: File | None = None
         self._saved_at = 0.0
         self._seeds: dict[str, Json] = {}
         with network.lock:
@@ -172,11 +168,13 @@ class Node:
             self.cookie = self._environment_cookie
             self.started_at = network.now()
             if not self._booted:
-                self._hashed_at = self.started_at + self.first_boot_401
+                self.accounts.hashed_at = self.started_at + self.first_boot_401
                 self._booted = True
+            self.volume.opened_by(self.name)
+            # Also those whose documents were deleted: they come back with each boot.
             for name in (self.name, *self.seedlist):
-                if self.membership.get(name) is None:
-                    self.membership.put(edit(None, name, {}, None))
+                if name not in self.members:
+                    self.membership.put(edit(self.membership.get(name), name, {}, None))
             network.started(self)
             if self.config.is_true("couchdb", "single_node"):
                 for name in SYSTEM_DBS:
@@ -194,7 +192,7 @@ class Node:
             self.running = False
             if kill and self._saved is not None:
                 if self.network.now() - self._saved_at < self.network.pace:
-                    self.membership = self._saved
+                    self.volume.nodes = self._saved
                 self._saved = None
             self.accounts.forget()
             self.network.stopped(self)
@@ -236,7 +234,7 @@ class Node:
             was_running = self.running
             self.stop()
             if data:
-                self.membership, self.dbs, self.shards = Store(), Store(), {}
+                self.volume = Volume()
             if config:
                 self._reset_config()
             self._booted = not (data and config)
@@ -244,11 +242,6 @@ class Node:
                 self.start()
 
     # -- state
-
-    @property
-    def members(self) -> set[str]:
-        """The names in ``_nodes``."""
-        return self.membership.live
 
     @property
     def connected(self) -> set[str]:
@@ -262,54 +255,12 @@ class Node:
             self.network.settle()
             return self.setup.state()
 
-    @property
-    def hashing_admins(self) -> bool:
-        """Whether this is the moment of the first boot at which no password is right."""
-        return self.network.now() < self._hashed_at
-
-    @property
-    def maintenance(self) -> str | None:
-        """The maintenance mode: ``true``, ``nolb``, or something that means none."""
-        return self.config.get("couchdb", "maintenance_mode")
-
-    def uuid(self) -> str:
-        """The uuid; made where there is none yet."""
-        found = self.config.get("couchdb", "uuid")
-        if found is None:
-            found = secrets.token_hex(16)
-            self.config.set("couchdb", "uuid", found)
-        return found
-
-    def file(self, hash_range: str, name: str, suffix: str) -> Store:
-        """This node's copy of a shard."""
-        return self.shards.setdefault((hash_range, name, suffix), Store())
-
-    def is_called(self, host: str) -> bool:
-        """Whether a host name, short or full, or an address is this node's."""
-        return host in (self.address, self.host) or self.host.startswith(f"{host}.")
-
-    def agrees(self, other: "Node") -> bool:
-        """Whether two nodes have the same members and shard maps."""
-        same = self.membership.mark == other.membership.mark
-        return same and self.dbs.mark == other.dbs.mark
-
-    def member_changed(self, name: str) -> None:
-        """Has the distribution notice a change of a document of ``_nodes`` here."""
-        peer = self.network.nodes.get(name)
-        if peer is not None and name in self.members and peer is not self:
-            peer.remember_members()
-            self.remember_members()
-            if not self.network.linked(self.name, name):
-                self.network.join(self, peer)
-        self.network.later(0.03, lambda: self.network.spread(self, members=[name]))
-
     def remember_members(self) -> None:
         """Notes what is on disk now, before members are learned that a kill would forget."""
         if not self.network.pace:
             return
         if self._saved is None or self.network.now() - self._saved_at >= self.network.pace:
-            self._saved = Store()
-            self._saved.absorb(self.membership)
+            self._saved = self.membership.copy()
         self._saved_at = self.network.now()
 
     # -- seeds
@@ -403,7 +354,7 @@ class Node:
             network.settle()
             user = self.accounts.user(request)
             if path[:1] == ["_cluster_setup"]:
-                self.accounts.admin(user)
+                user.must_be_admin()
         match path:
             case ["_cluster_setup"] if request.method == "POST":
                 return await self.setup.post(request)
@@ -433,10 +384,10 @@ class Node:
             case ["_session"]:
                 return self.accounts.session(request, user)
             case ["_all_dbs"]:
-                self.accounts.admin(user)
+                user.must_be_admin()
                 return self.databases.all_dbs()
             case ["_membership"]:
-                self.accounts.admin(user)
+                user.must_be_admin()
                 names = {"all_nodes": sorted(self.connected), "cluster_nodes": sorted(self.members)}
                 return Response(200, names)
             case ["_cluster_setup"]:
@@ -444,7 +395,7 @@ class Node:
                     raise not_allowed("GET", "POST")
                 return self.setup.get(request)
             case ["_node", name, *rest]:
-                self.accounts.admin(user)
+                user.must_be_admin()
                 return self._node(name)._about(request, rest)
         return self.databases.handle(request, path, user)
 
@@ -475,10 +426,18 @@ class Node:
         if name in ("_local", self.name):
             return self
         if self.network.linked(self.name, name):
-            return self.network.nodes[name]
-        if name in self.members:
+            peer = self.network.nodes[name]
+            if isinstance(peer, Node):
+                return peer
+        if self._has_heard_of(name):
             raise fault(412, "nodedown", f"{name} is down")
         raise missing(f"no such node: {name}")
+
+    def _has_heard_of(self, name: str) -> bool:
+        """Whether a name is, or was, a member's, or stands in a shard map."""
+        if self.membership.get(name) is not None:
+            return True
+        return any(name in holders for m in self.volume.maps() for holders in m.by_range.values())
 
     def _about(self, request: Request, rest: list[str]) -> Response:
         match rest:
@@ -486,19 +445,14 @@ class Node:
                 return Response(200, {"name": self.name})
             case ["_system"]:
                 uptime = math.floor(self.network.now() - self.started_at)
-                jobs = int(self.network.syncing)
+                jobs = self.network.replication.backlog
                 return Response(200, {"uptime": uptime, "internal_replication_jobs": jobs})
             case ["_config", *where]:
                 return self._about_config(request, where)
-            case ["_nodes", *below]:
-                return self._local(request, "_nodes", self.membership, below)
-            case ["_dbs", *below]:
-                return self._local(request, "_dbs", self.dbs, below)
-            case [shard, *below] if (found := _SHARD_PATH.fullmatch(shard)) is not None:
-                store = self.shards.get((found[1], found[2], found[3]))
-                if store is None:
-                    raise missing("no_db_file")
-                return self._local(request, shard, store, below)
+            case ["_all_dbs"]:
+                return files.all_files(request, self)
+            case [path, *below] if not path.startswith("_") or path in ("_dbs", "_nodes", "_users"):
+                return files.answer(request, self.network, self, path, below)
         raise missing()
 
     def _about_config(self, request: Request, where: list[str]) -> Response:
@@ -527,51 +481,9 @@ class Node:
             raise missing("unknown_config_value")
         return Response(200, _json_string(value))
 
-    def _local(self, request: Request, db: str, store: Store, below: list[str]) -> Response:
-        match request.method, below:
-            case "GET" | "HEAD", []:
-                count = len(store.live)
-                info = {"db_name": db, "doc_count": count, "update_seq": store.edits}
-                return Response(200, info)
-            case "GET" | "HEAD", ["_all_docs"]:
-                return Response(200, listing([store], request.query))
-            case "GET" | "HEAD", [doc_id]:
-                document = store.get(doc_id)
-                if document is None:
-                    raise missing()
-                if document.winner.deleted:
-                    raise missing("deleted")
-                conflicts = request.query.get("conflicts") == "true"
-                return Response(200, document.json(conflicts=conflicts))
-            case "PUT" | "DELETE", [doc_id]:
-                return self._edit(request, db, store, doc_id)
-        raise not_allowed("DELETE", "GET", "HEAD", "PUT")
-
-    def _edit(self, request: Request, db: str, store: Store, doc_id: str) -> Response:
-        deleted = request.method == "DELETE"
-        body = {} if deleted else body_object(request)
-        revision = body.pop("_rev", request.query.get("rev"))
-        body.pop("_id", None)
-        if deleted and store.get(doc_id) is None:
-            raise missing()
-        try:
-            document = edit(store.get(doc_id), doc_id, body, revision, deleted=deleted)
-        except ConflictError:
-            raise conflict() from None
-        store.put(document)
-        if db == "_nodes":
-            self.member_changed(doc_id)
-        elif db == "_dbs":
-            self.network.spread(self, dbs=[doc_id])
-        answer = {"ok": True, "id": doc_id, "rev": document.winner.name}
-        if deleted:
-            return Response(200, answer)
-        host = request.headers.get("host", self.host)
-        return Response(201, answer, {"location": f"http://{host}/{db}/{quote(doc_id, safe='')}"})
-
     async def _put_member(self, request: Request, user: User, name: str, doc_id: str) -> Response:
         with self.network.lock:
-            self.accounts.admin(user)
+            user.must_be_admin()
             target = self._node(name)
             known = target.membership.get(doc_id) is not None
             if not known and target._joining and doc_id != target.name:
@@ -580,11 +492,11 @@ class Node:
                 raise crash("unknown_error", "undef")
         if known:
             with self.network.lock:
-                return target._edit(request, "_nodes", target.membership, doc_id)
+                return files.edit_document(request, self.network, target, "_nodes", doc_id)
         target._joining += 1
         try:
             with self.network.lock:
-                response = target._edit(request, "_nodes", target.membership, doc_id)
+                response = files.edit_document(request, self.network, target, "_nodes", doc_id)
             await self.network.pause(0.01, least=0.005)
         finally:
             target._joining -= 1

@@ -3,15 +3,15 @@
 import base64
 import ipaddress
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from couchdiscover.sandbox.couchdb.answers import OK, bad_request, conflict, crash, fault
 from couchdiscover.sandbox.couchdb.config import LOOPBACK, SYSTEM_DBS
+from couchdiscover.sandbox.couchdb.databases import Databases
 from couchdiscover.sandbox.couchdb.documents import ConflictError, Json, edit
+from couchdiscover.sandbox.couchdb.member import Member
+from couchdiscover.sandbox.couchdb.network import Network
 from couchdiscover.sandbox.http import Request, Response
-
-if TYPE_CHECKING:
-    from couchdiscover.sandbox.couchdb.node import Node
 
 # Seconds, as measured on real servers.
 NEW_ADMIN = 1.0
@@ -24,13 +24,15 @@ REQUEST_TIMEOUT = 30.1
 class ClusterSetup:
     """The set-up of one node."""
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: Member, network: Network, databases: Databases) -> None:
         self._node = node
+        self._network = network
+        self._databases = databases
 
     def state(self, dbs: list[str] | tuple[str, ...] = SYSTEM_DBS) -> str:
         """What the node believes of itself; it says nothing about other members."""
         node = self._node
-        finished = all(node.databases.openable(name) for name in dbs)
+        finished = all(self._databases.openable(name) for name in dbs)
         if node.config.single:
             return "single_node_enabled" if finished else "single_node_disabled"
         if not node.config.enabled:
@@ -86,7 +88,7 @@ class ClusterSetup:
 
     async def _enable(self, options: Json) -> None:
         node = self._node
-        with node.network.lock:
+        with self._network.lock:
             if node.config.enabled:
                 raise bad_request("Cluster is already enabled")
             bind = options.get("bind_address")
@@ -104,15 +106,15 @@ class ClusterSetup:
                 raise fault(500, "error", "Cluster setup requires node_count to be configured")
             node.config.set("cluster", "n", str(options["node_count"]))
             delay = self._configure(options)
-        await node.network.pause(delay)
+        await self._network.pause(delay)
 
     async def _enable_single(self, options: Json) -> None:
         node = self._node
-        with node.network.lock:
+        with self._network.lock:
             node.config.set("cluster", "n", "1")
             delay = self._configure(options)
             self._create_missing(options.get("ensure_dbs_exist", SYSTEM_DBS))
-        await node.network.pause(delay)
+        await self._network.pause(delay)
 
     def _configure(self, options: Json) -> float:
         config = self._node.config
@@ -148,12 +150,12 @@ class ClusterSetup:
     ) -> int | str:
         """A request to another node: its status, or why there is none."""
         node = self._node
-        with node.network.lock:
-            remote = node.network.find(host, int(port or 5984))
+        with self._network.lock:
+            remote = self._network.find(host, int(port or 5984))
         if isinstance(remote, str):
             return remote
         if remote.frozen:
-            await node.network.pause(REQUEST_TIMEOUT)
+            await self._network.pause(REQUEST_TIMEOUT)
             return "req_timedout"
         headers = {"content-type": "application/json", "host": f"{host}:{port}"}
         if user is not None:
@@ -199,45 +201,45 @@ class ClusterSetup:
 
     def _create_member(self, name: str) -> None:
         node = self._node
-        with node.network.lock:
-            node.network.settle()
+        with self._network.lock:
+            self._network.settle()
             try:
                 node.membership.put(edit(node.membership.get(name), name, {}, None))
             except ConflictError:
                 raise conflict() from None
-            node.member_changed(name)
+            self._network.member_changed(node, name)
 
     def _receive_cookie(self, options: Json) -> None:
         node = self._node
-        with node.network.lock:
+        with self._network.lock:
             node.cookie = str(options.get("cookie", node.cookie))
-            for peer in node.network.nodes.values():
+            for peer in self._network.nodes.values():
                 if peer.name in node.members or node.name in peer.members:
                     if peer.dbs.live or node.dbs.live:
-                        node.network.join(peer, node)
+                        self._network.join(peer, node)
                     else:
-                        node.network.expect(peer, node)
+                        self._network.expect(peer, node)
 
     # -- finishing
 
     async def _finish(self, options: Json) -> None:
         node = self._node
         dbs = [str(name) for name in options.get("ensure_dbs_exist", SYSTEM_DBS)]
-        with node.network.lock:
+        with self._network.lock:
             node.uuid()
             # Taken now and written later: two finishes at once swap their values.
             admins = dict(node.config.admins)
         await self._wait_connected()
-        await node.network.pause(0.02)
-        with node.network.lock:
-            node.network.settle()
+        await self._network.pause(0.02)
+        with self._network.lock:
+            self._network.settle()
             self._sync(admins)
-            if all(node.databases.openable(name) for name in dbs):
+            if all(self._databases.openable(name) for name in dbs):
                 raise bad_request("Cluster is already finished")
             self._create_missing(dbs)
 
     async def _wait_connected(self) -> None:
-        network = self._node.network
+        network = self._network
         waited = 0.0
         while True:
             with network.lock:
@@ -259,20 +261,20 @@ class ClusterSetup:
         frozen = False
         absent = set()
         for name in node.members - {node.name}:
-            peer = node.network.nodes.get(name)
+            peer = self._network.nodes.get(name)
             if peer is None:
                 absent.add(name)
                 continue
-            if not node.network.linked(node.name, name):
-                node.network.exchange([(node, peer)])
-            if peer.frozen or not node.network.linked(node.name, name):
+            if not self._network.linked(node.name, name):
+                self._network.exchange([(node, peer)])
+            if peer.frozen or not self._network.linked(node.name, name):
                 frozen |= peer.frozen
                 absent.add(name)
         return absent, frozen
 
     def _sync(self, admins: dict[str, str]) -> None:
         node = self._node
-        others = [node.network.nodes[name] for name in node.members if name != node.name]
+        others = [self._network.nodes[name] for name in node.members if name != node.name]
         for other in others:
             for user, stored in admins.items():
                 other.config.set("admins", user, stored)
@@ -284,5 +286,5 @@ class ClusterSetup:
 
     def _create_missing(self, dbs: list[str] | tuple[str, ...]) -> None:
         for name in dbs:
-            if self._node.databases.find(name) is None:
-                self._node.databases.create(name, props=False)
+            if self._databases.find(name) is None:
+                self._databases.create(name, props=False)
