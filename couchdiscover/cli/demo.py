@@ -38,6 +38,7 @@ def demo(
             "-s",
             metavar="NAME",
             help="With --manifest: the StatefulSet, where there are several",
+            show_default=False,
         ),
     ] = None,
     namespace: Annotated[
@@ -47,6 +48,7 @@ def demo(
             "-n",
             metavar="NAME",
             help="With --manifest: the namespace of objects that name none [default: default]",
+            show_default=False,
         ),
     ] = None,
     timeout: Annotated[
@@ -55,6 +57,7 @@ def demo(
             "--timeout",
             metavar="DURATION",
             help="With --manifest: how long run may try [default: 60s]",
+            show_default=False,
         ),
     ] = None,
     fresh: Annotated[

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from couchdiscover.decide.findings import SHOWN, named
 from couchdiscover.decide.identity import drift
-from couchdiscover.decide.membership import match
+from couchdiscover.decide.membership import Membership
 from couchdiscover.state.nodes import ClusterView, NodeView
 from couchdiscover.state.topology import Topology
 
@@ -29,8 +29,7 @@ def conditions(
     """One for each of TYPES. ``finished_here`` says that this run has finished the cluster."""
     nodes, total = view.nodes, len(topology.expected)
     expected = frozenset(node.name for node in nodes)
-    listed = frozenset().union(*(node.cluster_nodes for node in nodes))
-    strangers = frozenset(match(topology, view, listed).strangers)
+    left_behind = frozenset(Membership.of(topology, view).left_behind)
     return [
         Condition(
             "Reachable",
@@ -45,14 +44,14 @@ def conditions(
             [
                 expected <= n.cluster_nodes
                 and len(n.cluster_nodes) >= total
-                and strangers.isdisjoint(n.cluster_nodes)
+                and left_behind.isdisjoint(n.cluster_nodes)
                 for n in nodes
             ],
             total,
         ),
         _connected(nodes, total),
         _counted("Finished", "report a finished cluster", [n.finished for n in nodes], total),
-        _consistent(view, total, finished_here),
+        _consistent(topology, view, finished_here),
     ]
 
 
@@ -100,23 +99,28 @@ def _connected(nodes: Sequence[NodeView], total: int) -> Condition:
     return _counted("Connected", "are connected to all members", holds, total, detail)
 
 
-def _consistent(view: ClusterView, total: int, finished_here: bool) -> Condition:
+def _consistent(topology: Topology, view: ClusterView, finished_here: bool) -> Condition:
     def condition(status: str, reason: str, message: str) -> Condition:
         return Condition("Consistent", status, reason, message)
 
-    nodes = view.nodes
+    nodes, total = view.nodes, len(topology.expected)
     if not nodes or not all(node.finished for node in nodes):
         return condition("Unknown", "NotFinished", "compared in finished clusters")
     if total == 1:
         return condition("True", "SingleNode", "there is one node only")
-    if finished_here and not view.veterans:
+    if finished_here and not view.prior:
         return condition("True", "FinishedNow", "finishing made all nodes the same")
     silent = condition("Unknown", "NodesSilent", "some node could not be compared")
     if any(node.identity is None for node in nodes):
         return condition("Unknown", "NotCompared", silent.message)
-    found = drift(nodes, view.veterans or [node.name for node in nodes])
-    if found.steps or found.secretless:
-        pods = sorted({step.pod for step in found.steps}) or [nodes[0].pod]
+    found = drift(
+        nodes,
+        view.prior or [node.name for node in nodes],
+        secret_intended=topology.secret_intended,
+    )
+    if found.differs:
+        differing = {step.pod for step in found.steps} | {*found.kept, *found.intended}
+        pods = sorted(differing) or [nodes[0].pod]
         return condition("False", "IdentityDrift", f"not as the others: {', '.join(pods)}")
     if len(nodes) < total:
         return silent

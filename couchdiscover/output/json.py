@@ -71,15 +71,12 @@ def _node(sight: Sight, clean: Clean) -> dict[str, Any]:
 
 
 def _step(step: Step, clean: Clean) -> dict[str, Any]:
-    described: dict[str, Any] = {"step": str(step.kind), "node": step.pod}
-    if step.to:
-        described["to"] = step.to
-    if step.keys:
-        described["keys"] = list(step.keys)
-    if step.name and not step.to:
-        described["database"] = step.name
-    described["reason"] = clean(step.why)
-    return described
+    return {
+        "step": str(step.kind),
+        "node": step.pod,
+        **step.details(),
+        "reason": clean(step.why),
+    }
 
 
 def _finding(found: Finding, clean: Clean) -> dict[str, Any]:

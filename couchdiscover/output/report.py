@@ -5,8 +5,15 @@ from dataclasses import dataclass, field
 
 from couchdiscover.decide.conditions import Condition, conditions, not_looked_at, summary
 from couchdiscover.decide.findings import Finding
-from couchdiscover.decide.membership import clusters
-from couchdiscover.state.nodes import ClusterView, NodeView, Sight, Unreachable
+from couchdiscover.decide.membership import Membership
+from couchdiscover.state.nodes import (
+    ClusterView,
+    LoginRefused,
+    NodeView,
+    Sight,
+    TooOld,
+    Unreachable,
+)
 from couchdiscover.state.steps import Step
 from couchdiscover.state.topology import Topology
 
@@ -56,10 +63,7 @@ class Record:
         """The member through which the others join: of the cluster, else the one that forms it."""
         if self.view is None or self.topology is None:
             return None
-        found = clusters(self.view)
-        if found:
-            return found[0].coordinator.pod if len(found) == 1 else None
-        return self.topology.expected[0].name
+        return Membership.of(self.topology, self.view).coordinator
 
     def names(self) -> Iterator[str]:
         """Names that Kubernetes gave or bears out; they are shown, whatever the password is.
@@ -105,12 +109,14 @@ class Report:
 def problem(sight: Sight) -> str | None:
     """What is wrong with a node, if anything; reads behind its name."""
     match sight:
-        case NodeView(unreadable=databases, severed=cause):
+        case NodeView(unreadable=databases, unconnected_because=cause):
             return cause or (f"cannot open {', '.join(databases)}" if databases else None)
         case Unreachable(reason=reason):
             return f"fails {reason}"
-        case _:
-            return sight.reason
+        case TooOld(version=version):
+            return f"runs CouchDB {version}, which is too old"
+        case LoginRefused(reason=reason):
+            return reason
 
 
 def termination_message(message: str) -> str:

@@ -34,8 +34,8 @@ def parse(arguments: list[str]) -> None:
     name, *rest = arguments if named else ["run", *arguments]
     if name in COMING and name not in COMMANDS:
         pytest.skip(f"{name} is yet to come")
-    said = COMMANDS[name].make_context(name, known_to_the_program(rest)).params
-    build_settings(Options(**said), {})
+    params = COMMANDS[name].make_context(name, known_to_the_program(rest)).params
+    build_settings(Options(**params), {})
 
 
 @pytest.mark.parametrize(("where", "arguments"), list(command_lines()), ids=str)

@@ -6,15 +6,17 @@ from typing import Any
 from couchdiscover.output.report import Record, Report
 from couchdiscover.state.nodes import (
     ClusterView,
+    Hash,
     Identity,
     NodeView,
     SetupState,
     Sight,
     Unreachable,
 )
+from couchdiscover.state.reasons import NoAddress, Silent
 from couchdiscover.state.topology import Address, Pod, Topology
 
-SAME = Identity("a", "b", "c")
+SAME = Identity(Hash("a"), "b", "c")
 
 
 def erlang_name(ordinal: int) -> str:
@@ -62,15 +64,13 @@ def fresh(ordinal: int, **changes: Any) -> NodeView:
 
 def silent(ordinal: int) -> Unreachable:
     """A pod without an address."""
-    return Unreachable(f"couchdb-{ordinal}", "to be given an address by Kubernetes")
+    return Unreachable(f"couchdb-{ordinal}", NoAddress())
 
 
 def refusing(ordinal: int) -> Unreachable:
     """A pod whose CouchDB does not listen."""
     address = Address(f"10.0.0.{4 + ordinal}", 5984)
-    return Unreachable(
-        f"couchdb-{ordinal}", f"to answer at {address}: refuses connections", address
-    )
+    return Unreachable(f"couchdb-{ordinal}", Silent(address, "refuses connections"), address)
 
 
 def record(*sights: Sight, command: str = "run", **changes: Any) -> Record:

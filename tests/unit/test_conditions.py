@@ -3,7 +3,7 @@
 import pytest
 
 from couchdiscover.decide.conditions import TYPES, conditions, not_looked_at, summary
-from couchdiscover.state.nodes import ClusterView, Identity, SetupState, Sight
+from couchdiscover.state.nodes import ClusterView, Hash, Identity, SetupState, Sight
 from tests.support.views import ALL, erlang_name, fresh, node, silent, topology
 
 MEMBERS = frozenset({erlang_name(0), erlang_name(1)})
@@ -43,11 +43,11 @@ def messages(*sights: Sight) -> dict[str, str]:
             "True True False False True True",
         ),
         (
-            [node(0), node(1), node(2, identity=Identity("a", "b", "other"))],
+            [node(0), node(1), node(2, identity=Identity(Hash("a"), "b", "other"))],
             "True True True True True False",
         ),
         (
-            [node(i, identity=Identity("a", "b", None)) for i in range(3)],
+            [node(i, identity=Identity(Hash("a"), "b", None)) for i in range(3)],
             "True True True True True False",
         ),
         ([node(0), node(1), node(2, identity=None)], "True True True True True Unknown"),

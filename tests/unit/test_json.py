@@ -11,7 +11,14 @@ from couchdiscover.output.docs import DOCS
 from couchdiscover.output.json import as_json
 from couchdiscover.output.redaction import MASK, Redactor
 from couchdiscover.output.report import Record, Report
-from couchdiscover.state.steps import Step, StepKind
+from couchdiscover.state.steps import (
+    AddNode,
+    EnableNode,
+    EnsureDatabase,
+    FinishCluster,
+    Step,
+    SyncIdentity,
+)
 from couchdiscover.state.topology import Address
 from tests.support.views import erlang_name, node, record, report, silent
 
@@ -30,7 +37,7 @@ def found_in(of: Report) -> dict[str, Any]:
 
 
 def test_a_whole_cluster() -> None:
-    step = Step(StepKind.ADD_NODE, "couchdb-1", "it is no member", "couchdb-0", erlang_name(0))
+    step = AddNode("couchdb-1", "couchdb-0", erlang_name(0))
     of = record(node(0), node(1), node(2), steps=[step])
     of.warn(["a warning €"])
     assert "\n" not in as_json(report(of), str)
@@ -101,18 +108,18 @@ def test_nodes_that_do_not_answer() -> None:
 @pytest.mark.parametrize(
     ("step", "described"),
     [
-        (Step(StepKind.ENABLE_NODE, "couchdb-1", "why"), {}),
-        (Step(StepKind.FINISH_CLUSTER, "couchdb-0", "why"), {}),
-        (Step(StepKind.ENSURE_DB, "couchdb-0", "why", name="orders"), {"database": "orders"}),
+        (EnableNode("couchdb-1"), {}),
+        (FinishCluster("couchdb-0", 3), {}),
+        (EnsureDatabase("couchdb-0", "orders"), {"database": "orders"}),
         (
-            Step(StepKind.SYNC_IDENTITY, "couchdb-1", "why", "couchdb-0", "n@x", ("uuid",)),
+            SyncIdentity("couchdb-1", "couchdb-0", ("uuid",)),
             {"to": "couchdb-0", "keys": ["uuid"]},
         ),
     ],
 )
 def test_steps(step: Step, described: dict[str, Any]) -> None:
     (found,) = found_in(report(record(steps=[step])))["steps"]
-    assert found == {"step": str(step.kind), "node": step.pod, **described, "reason": "why"}
+    assert found == {"step": str(step.kind), "node": step.pod, **described, "reason": step.why}
 
 
 def test_findings_are_those_of_check_and_lead_to_their_documentation() -> None:
@@ -142,11 +149,11 @@ def test_findings_are_those_of_check_and_lead_to_their_documentation() -> None:
 )
 def test_no_password_breaks_the_json_or_masks_a_pod(secret: str) -> None:
     """Only the texts change, and those have it no more."""
-    step = Step(StepKind.ADD_NODE, "couchdb-1", f"why {secret}!", "couchdb-0", erlang_name(0))
+    step = AddNode("couchdb-1", f"couchdb-{secret}", erlang_name(0))
     finding = Finding("cut_off", Severity.FAULT, ("couchdb-1",), f"found <{secret}>")
     of = record(
         node(0),
-        node(1, severed=f"cause: {secret}"),
+        node(1, unconnected_because=f"cause: {secret}"),
         silent(2),
         command="check",
         steps=[step],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from couchdiscover.decide.conditions import TYPES
 from couchdiscover.output.report import TERMINATION_BYTES, Record, problem, termination_message
 from couchdiscover.state.nodes import ClusterView, LoginRefused, Sight
+from couchdiscover.state.volumes import ShardFile, Volume
 from tests.support.views import erlang_name, fresh, node, record, refusing, report, silent, topology
 
 
@@ -43,7 +44,9 @@ def test_two_clusters_have_no_coordinator() -> None:
     lone = frozenset({erlang_name(2)})
     pair = frozenset({erlang_name(0), erlang_name(1)})
     apart = [node(i, cluster_nodes=pair, all_nodes=pair) for i in range(2)]
-    assert record(*apart, node(2, cluster_nodes=lone, all_nodes=lone)).coordinator is None
+    file = ShardFile("orders", "00000000-ffffffff", ".1")
+    other = node(2, cluster_nodes=lone, all_nodes=lone, volume=Volume(files=frozenset({file})))
+    assert record(*apart, other).coordinator is None
 
 
 def test_the_conditions_end_with_a_summary() -> None:
@@ -92,7 +95,7 @@ def test_an_erlang_name_by_the_pods_address_is_one() -> None:
     ("sight", "told"),
     [
         (node(0), None),
-        (node(0, severed="port 4369 cannot be reached"), "port 4369 cannot be reached"),
+        (node(0, unconnected_because="port 4369 cannot be reached"), "port 4369 cannot be reached"),
         (node(0, unreadable=("_users", "orders")), "cannot open _users, orders"),
         (silent(1), "fails to be given an address by Kubernetes"),
         (refusing(1), "fails to answer at 10.0.0.5:5984: refuses connections"),

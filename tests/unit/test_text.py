@@ -7,7 +7,7 @@ from couchdiscover.output.docs import DOCS
 from couchdiscover.output.redaction import MASK, Redactor
 from couchdiscover.output.report import Record, Report
 from couchdiscover.output.text import as_text, table
-from couchdiscover.state.steps import Step, StepKind
+from couchdiscover.state.steps import AddNode, EnableNode
 from tests.support.views import erlang_name, node, record, refusing, report, silent
 
 SEE_4 = f"see {DOCS}/exit-codes.md#4"
@@ -18,8 +18,10 @@ def lines(of: Report) -> list[str]:
 
 
 def test_run() -> None:
-    step = Step(StepKind.ENABLE_NODE, "couchdb-1", "it is disabled")
-    of = record(node(0), node(1, severed="port 4369 cannot be reached"), silent(2), steps=[step])
+    step = EnableNode("couchdb-1")
+    of = record(
+        node(0), node(1, unconnected_because="port 4369 cannot be reached"), silent(2), steps=[step]
+    )
     of.warn(["first", "second", "first"])
     assert lines(report(of, 4, "timed out after 5 s")) == [
         f"couchdb-0  10.0.0.4:5984  cluster_finished  3/3 connected  {erlang_name(0)}",
@@ -28,7 +30,7 @@ def test_run() -> None:
         "couchdb-2  -              -                 -              "
         "fails to be given an address by Kubernetes",
         "steps taken:",
-        "  enable_node couchdb-1: it is disabled",
+        "  enable_node couchdb-1: it is bound to loopback or has no administrator",
         "warning: first",
         "warning: second",
         "timed out after 5 s",
@@ -37,11 +39,11 @@ def test_run() -> None:
 
 
 def test_plan() -> None:
-    step = Step(StepKind.ENABLE_NODE, "couchdb-1", "it is disabled")
+    step = EnableNode("couchdb-1")
     of = Record("plan", planned=True, steps=[step])
     assert lines(Report(of, "not_so", 3, "there is to do", 0.1)) == [
         "steps to take:",
-        "  enable_node couchdb-1: it is disabled",
+        "  enable_node couchdb-1: it is bound to loopback or has no administrator",
         "there is to do",
         f"see {DOCS}/exit-codes.md#3",
     ]
@@ -116,9 +118,9 @@ def test_tables(rows: list[tuple[str, ...]], expected: list[str]) -> None:
 @pytest.mark.parametrize("command", ["run", "check"])
 @pytest.mark.parametrize("secret", ["couchdb", "hunter2", "True", "10.0", "connected"])
 def test_secrets_are_masked_and_pods_are_not(command: str, secret: str) -> None:
-    step = Step(StepKind.ADD_NODE, "couchdb-1", f"why {secret}!", "couchdb-0", erlang_name(0))
+    step = AddNode("couchdb-1", f"couchdb-{secret}", erlang_name(0))
     finding = Finding("cut_off", Severity.FAULT, ("couchdb-1",), f"found <{secret}>")
-    cut_off = node(1, severed=f"cause {secret}")
+    cut_off = node(1, unconnected_because=f"cause {secret}")
     of = record(node(0), cut_off, silent(2), command=command, steps=[step], findings=[finding])
     of.warn([f"warned of {secret}!"])
     redactor = Redactor(of.names)
