@@ -11,6 +11,7 @@ from enum import StrEnum
 from couchdiscover.decide import refusals
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership, host_of, is_address
+from couchdiscover.decide.verification import hollow_pods
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
@@ -73,6 +74,7 @@ def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, .
         *_copies_setting(inspection.details, len(members)),
         *_versions(view.nodes),
         *_unlasting(membership),
+        *_volumes(membership),
     ]
     order = list(Severity)
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
@@ -172,6 +174,46 @@ def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
             tuple(node.pod for node in nodes),
             "no node has a chttpd_auth secret, so no session of one holds on another; "
             "`couchdiscover run` mends it",
+        )
+
+
+def _volumes(membership: Membership) -> Iterable[Finding]:
+    """Volumes that were lost or are damaged, and copies that are not what the maps say."""
+    survey, copies = membership.survey, membership.view.copies
+    names = {node.pod: node.name for node in membership.view.nodes}
+    left = copies.left if copies is not None else {}
+    for pod, witness in sorted(survey.lost.items()):
+        open_ = len(left.get(names[pod], ()))
+        state = (
+            f"{open_} of {copies.total.get(names[pod], open_)} shard copies are not proven complete"
+            if copies is not None and open_
+            else "its copies are complete again"
+        )
+        yield Finding(
+            "volume_lost",
+            Severity.FAULT if open_ else Severity.WARNING,
+            (pod,),
+            f"{pod} has lost its volume ({witness} knows it with another one): {state}. Until then "
+            "reads through any node may miss documents; `couchdiscover run` has CouchDB fill them, "
+            "and marks the volume",
+        )
+    for pod, files in sorted(survey.damaged.items()):
+        yield Finding(
+            "volume_damaged",
+            Severity.FAULT,
+            (pod,),
+            f"{pod} lacks {len(files)} of its files, or has them empty "
+            f"({named([file.path for file in files])}): `couchdiscover run` has CouchDB fill them",
+        )
+    if told := hollow_pods(survey, names):
+        yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unmarked)), told)
+    for pod, name in sorted(survey.mismarked.items()):
+        yield Finding(
+            "marked_otherwise",
+            Severity.WARNING,
+            (pod,),
+            f"the mark on {pod}'s volume says that it was {name}, and all its files are in place; "
+            "`couchdiscover run` renews it",
         )
 
 
@@ -307,7 +349,7 @@ def _shards(
     placed = any(node.placement for node in inspection.details)
     yield from _conflicting(maps)
     yield from _too_few(maps, members, wanted, placed)
-    yield from _on_strangers(maps, members)
+    yield from _on_others(maps, members)
     yield from _without_shards(maps, members, pods)
 
 
@@ -370,20 +412,20 @@ def _copies(count: int) -> str:
 _SYSTEM_HINT = " (without a copy that answers, logins and replications stop)"
 
 
-def _on_strangers(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable[Finding]:
+def _on_others(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable[Finding]:
     names: set[str] = set()
-    strangers: set[str] = set()
+    others_named: set[str] = set()
     for each in maps:
         others = {name for holders in each.by_range.values() for name in holders} - members
         if others:
             names.add(each.database)
-            strangers |= others
+            others_named |= others
     if names:
         yield Finding(
-            "copies_on_strangers",
+            "copies_on_no_members",
             Severity.WARNING,
             tuple(sorted(names)),
-            f"{named(names)}: the shard maps name {named(strangers)}, no member of this set: "
+            f"{named(names)}: the shard maps name {named(others_named)}, no member of this set: "
             f"each write waits for copies that are not there; {MOVE_SHARDS}",
         )
 
@@ -392,15 +434,15 @@ def _without_shards(
     maps: Sequence[ShardMap], members: frozenset[str], pods: Mapping[str, str]
 ) -> Iterable[Finding]:
     """Members that hold nothing of databases which would have reached them, were they new."""
-    lacking: dict[str, list[str]] = {}
+    absent_from: dict[str, list[str]] = {}
     for each in maps:
         placed = sum(len(holders) for holders in each.by_range.values())
         if placed < len(members):
             continue
         holding = {name for holders in each.by_range.values() for name in holders}
         for name in members - holding:
-            lacking.setdefault(name, []).append(each.database)
-    for name, databases in sorted(lacking.items()):
+            absent_from.setdefault(name, []).append(each.database)
+    for name, databases in sorted(absent_from.items()):
         pod = pods.get(name, name)
         yield Finding(
             "no_shards",
