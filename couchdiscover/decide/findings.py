@@ -422,7 +422,7 @@ def _on_others(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable[Fi
             others_named |= others
     if names:
         yield Finding(
-            "copies_on_others",
+            "copies_on_no_members",
             Severity.WARNING,
             tuple(sorted(names)),
             f"{named(names)}: the shard maps name {named(others_named)}, no member of this set: "
