@@ -27,6 +27,7 @@ from couchdiscover.state.steps import (
     SyncShards,
 )
 from couchdiscover.state.topology import Topology
+from couchdiscover.state.volumes import Mark, Volume
 
 ROUNDS = 8
 """More rounds of steps than any plan has: enable and join, finish, databases, identity."""
@@ -169,10 +170,26 @@ def _finished(view: ClusterView, node: NodeView) -> dict[str, NodeView]:
             identity=node.identity,
             databases=(other.databases or frozenset()).union(DEFAULT_DATABASES),
             unreadable=(),
+            up=other.up or "ok",
+            volume=_verified(other),
         )
         for other in view.nodes
         if node.name in other.cluster_nodes
     }
+
+
+def _verified(node: NodeView) -> Volume:
+    """A volume as it is seen when all is well: what will lie there is not known beforehand."""
+    known = node.volume or Volume()
+    uuid = known.uuid or f"of {node.name}"
+    return replace(
+        known,
+        files=known.files or frozenset(),
+        maps=known.maps or (),
+        uuid=uuid,
+        traces=known.traces or (),
+        mark=known.mark or Mark(node.name, uuid, {}),
+    )
 
 
 def _synced(node: NodeView, giver: NodeView, keys: Iterable[str]) -> Identity:
