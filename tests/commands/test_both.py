@@ -5,51 +5,13 @@ as anybody could.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-import requests
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command, finish
-
-Make = Callable[..., Sandbox]
-
-
-def ask(box: Sandbox, pod: str, path: str, method: str = "GET", body: object = None) -> Any:
-    """A request to a node, with its administrator's login."""
-    host, port = box.address(pod)
-    deployment = box.deployment
-    answer = requests.request(
-        method,
-        f"http://{host}:{port}{path}",
-        json=body,
-        auth=(deployment.user.encode(), deployment.password.encode()),
-        timeout=30,
-    )
-    assert answer.ok, answer.text
-    return answer.json()
-
-
-def whole(box: Sandbox) -> None:
-    """Every node is a finished member of one cluster, and all have the same identity."""
-    expected = sorted(box.nodes[pod].name for pod in box.pods)
-    identities = set()
-    for pod in box.pods:
-        membership = ask(box, pod, "/_membership")
-        assert sorted(membership["all_nodes"]) == expected, pod
-        assert sorted(membership["cluster_nodes"]) == expected, pod
-        assert ask(box, pod, "/_cluster_setup")["state"] == "cluster_finished"
-        config = ask(box, pod, "/_node/_local/_config")
-        identities.add(
-            (
-                config["couchdb"]["uuid"],
-                config.get("chttpd_auth", {}).get("secret"),
-                config["admins"][box.deployment.user],
-            )
-        )
-    assert len(identities) == 1, identities
+from tests.support.boxes import Make, ask
+from tests.support.boxes import whole_by_http as whole
+from tests.support.command import Command, finish
 
 
 def assemble(couchdiscover: Command, box: Sandbox, pod: str | None = None) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.commands.test_run import finish_by_hand, put, whole
-from tests.conftest import Command, Ended
+from tests.support.boxes import Make, assembled, finish_by_hand, forget_member, put, whole
+from tests.support.command import Command
+from tests.support.processes import Ended
 
-Make = Callable[..., Sandbox]
 PLACES = {
     "admin": ("admins", "admin"),
     "uuid": ("couchdb", "uuid"),
@@ -24,12 +24,6 @@ def look(couchdiscover: Command, box: Sandbox, *arguments: str, pod: str | None 
     ended = couchdiscover(*arguments, "-o", "json", environment=box.environment(pod))
     assert box.writes()[before:] == []
     return ended
-
-
-def assembled(couchdiscover: Command, box: Sandbox, *arguments: str) -> Sandbox:
-    ended = couchdiscover(*arguments, environment=box.environment())
-    assert ended.code == 0, ended.err
-    return box
 
 
 def taken(ended: Ended) -> list[tuple[str, str, str | None]]:
@@ -273,17 +267,8 @@ def test_shard_maps_that_name_strangers_are_no_refusal(
     name = box.node("couchdb-2").name
     box.scale(2)
     for pod in box.pods:  # as the message told
-        node = box.node(pod)
-        revision = node.membership.docs[name].winner.name
-        host, port = box.address(pod)
-        import requests
-
-        if name in node.members:
-            requests.delete(
-                f"http://{host}:{port}/_node/_local/_nodes/{name}?rev={revision}",
-                auth=("admin", box.deployment.password.encode()),
-                timeout=10,
-            )
+        if name in box.node(pod).members:
+            forget_member(box, pod, name)
         time.sleep(0.3)
     assert look(couchdiscover, box, "plan").code == 0
     found = look(couchdiscover, box, "check")

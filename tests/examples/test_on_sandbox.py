@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import PASSWORD, Command
 from tests.examples.conftest import (
     Object,
     container,
@@ -21,6 +20,7 @@ from tests.examples.conftest import (
     hook,
     known_to_the_program,
 )
+from tests.support.command import PASSWORD, Command
 
 Make = Callable[..., Sandbox]
 
