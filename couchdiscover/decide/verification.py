@@ -270,6 +270,7 @@ def _renewed(membership: Membership, node: NodeView) -> bool:
             continue
         seen = mark.seen.get(other.name, ())
         known = membership.survey.mark(other.pod)
-        if not seen or (known is not None and known.uuid != seen[0]):
+        uuid = known.uuid if known is not None else other.volume and other.volume.uuid
+        if not seen or (uuid is not None and uuid != seen[0]):
             return True
     return False

@@ -144,11 +144,16 @@ class Discovery:
     _size_hidden: bool = False
     _secret_hidden: bool = False
     _kept: tuple[float, StatefulSetObject] | None = None
+    _complete: bool = True
+    """Whether nothing was missing the last time."""
     _service: "_Service | None" = None
     _ask_service_at: float = 0.0
 
     def topology(self) -> Topology:
         """The StatefulSet as it stands. Raises UsageProblem, NotYet or Denied."""
+        if self._complete:  # nothing was missing: it is read anew
+            self._kept = None
+        self._complete = False
         target = self.target
         found = self._statefulset()
         container = found.container(self.settings.container)
@@ -177,7 +182,7 @@ class Discovery:
         self._check_repair_from(pods)
         self._check_cookie(container, len(pods))
         intended = self.sets_secret(container) is not False
-        self._kept = None  # nothing was missing: the next look reads it anew
+        self._complete = True
         return Topology(
             namespace=target.namespace,
             statefulset=target.statefulset,
@@ -429,11 +434,13 @@ class Discovery:
             self._kept = None
         found, halves = own_credentials(self.settings.environment)
         if found is None:
+            self._complete = False
             statefulset = self._statefulset()
             container = statefulset.container(self.settings.container)
             found = container_credentials(
                 self._environment(container), container, statefulset.others(container), halves
             )
+            self._complete = True
         for note in found.notes:
             self._warn(note)
         return found.credentials

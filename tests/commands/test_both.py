@@ -112,7 +112,7 @@ def test_every_pod_brings_itself_in_all_at_once(any_sandbox: Make, couchdiscover
 def test_two_clusters_are_not_joined(any_sandbox: Make, couchdiscover: Command) -> None:
     box = any_sandbox(2)
     for pod in box.pods:
-        ask(box, pod, "/_cluster_setup", "POST", {"action": "finish_cluster"})
+        ask(box, pod, f"/orders-of-{pod}", "PUT")
     ended = couchdiscover("-o", "json", environment=box.environment())
     assert ended.code == 6, ended.err
     assert "2 clusters" in ended.json["message"]

@@ -412,14 +412,8 @@ def test_two_clusters_are_refused_and_nothing_is_written(
 ) -> None:
     box = sandbox(2)
     for pod in box.pods:
-        alone = box.environment() | {"COUCHDB_CLUSTER_SIZE": "1"}
-        if pod == "couchdb-1":
-            box.stop("couchdb-0")
-            alone |= {"POD_NAME": pod, "POD_NAMESPACE": "default"}
-            box.node(pod)  # finished by hand, below
-        couchdiscover(environment=alone) if pod == "couchdb-0" else None
-    finish_by_hand(box, "couchdb-1")
-    box.start("couchdb-0")
+        finish_by_hand(box, pod)
+        put(box, pod, f"/orders-of-{pod}")
     before = len(box.writes())
     ended = couchdiscover("-o", "json", environment=box.environment())
     assert ended.code == 6, ended.err
@@ -603,6 +597,8 @@ def test_ordered_ready_pods_wait_for_no_pod_that_does_not_exist_yet(
     sandbox: Make, couchdiscover: Command
 ) -> None:
     box = sandbox(3, running=False)
+    for pod in box.pods:
+        box.delete(pod)  # the controller creates each when the one before is Ready
     for pod in box.pods:
         box.start(pod)
         ended = couchdiscover("--timeout", "20s", environment=box.environment(pod))
