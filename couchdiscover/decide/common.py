@@ -42,6 +42,17 @@ class Policy:
     wait_for_copies: bool = True
 
 
+def is_disabled(topology: Topology, node: NodeView) -> bool:
+    """Whether a node must be enabled first: it is bound to loopback or has no administrator.
+
+    One that is configured for itself alone says so until it is finished, enabled or not: among
+    several, where one copy is meant, it is bound well enough, or it would not answer.
+    """
+    if node.state is SetupState.SINGLE_DISABLED:
+        return len(topology.expected) == 1
+    return node.state is SetupState.DISABLED
+
+
 def enable(topology: Topology, node: NodeView) -> Step:
     """The step that makes a node reachable for its peers."""
     if node.state is SetupState.SINGLE_DISABLED and len(topology.expected) == 1:
@@ -98,8 +109,8 @@ def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeV
 def databases_to_ensure(nodes: Sequence[NodeView], coordinator: NodeView) -> Do | Wait | None:
     """Databases that were asked for: made where they do not exist, waited for where they do."""
     known = coordinator.databases or frozenset()
-    if lacking := [name for name in coordinator.unreadable if name not in known]:
-        return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in lacking))
+    if missing := [name for name in coordinator.unreadable if name not in known]:
+        return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in missing))
     late: dict[str, Reason] = {
         node.pod: CannotOpen(node.unreadable) for node in nodes if node.unreadable
     }
