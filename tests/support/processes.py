@@ -68,7 +68,7 @@ class Running:
         """Ends it as nothing can be ended more abruptly."""
         self.send_signal(signal.SIGKILL)
 
-    def communicate(self, timeout: float) -> tuple[str, str]:
+    def communicate(self, timeout: float = 120) -> tuple[str, str]:
         """What it has written, when it is over. Raises subprocess.TimeoutExpired."""
         if not self.over.wait(timeout):
             raise subprocess.TimeoutExpired("couchdiscover", timeout)
