@@ -29,7 +29,7 @@ def asked(
 ) -> requests.Response:
     """The same, whatever the answer."""
     host, port = box.address(pod)
-    login = (box.deployment.user.encode(), box.deployment.password.encode())
+    login: Any = (box.deployment.user.encode(), box.deployment.password.encode())
     url = f"http://{host}:{port}{path}"
     return requests.request(method, url, json=body, auth=login, timeout=30)
 
