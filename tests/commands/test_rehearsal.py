@@ -572,7 +572,7 @@ def test_sets_under_one_service_may_begin_apart(tmp_path: Path) -> None:
     ended = demo(tmp_path, "--manifest", shape, "-s", "couchdb-b", "--fresh", "--timeout", "4s")
     assert ended.code == 0, ended.all
     assert "joined by hand" not in ended.out
-    assert ended.written == "finish_cluster (1)"
+    assert ended.written == "finish_cluster (1), mark (1)"
 
 
 # --- what cannot be used ---
