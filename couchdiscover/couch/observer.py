@@ -296,6 +296,11 @@ class Observer:
             [node for node in leaders if node.identity is None],
             self._with_config,
         )
+        membership = Membership.of(topology, view)
+        if membership.left_behind and not any(node.was_finished for node in view.nodes):
+            # Whether nobody's names come from the seed list, which brings them back at each boot.
+            first = [node for node in view.nodes[:1] if node.details is None]
+            view = self._each(topology, view, first, self._with_config)
         own = [n for n in view.nodes if n.pod == topology.own and not n.finished and not n.alone]
         asked = {node.pod: node for node in [*leaders, *own] if node.databases is None}
         return self._each(

@@ -8,7 +8,7 @@ from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.merging import introduction_question, some
 from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
-from couchdiscover.state.reasons import CannotOpen, Reason
+from couchdiscover.state.reasons import CannotOpen, Reason, Unread
 from couchdiscover.state.steps import (
     AddNode,
     Do,
@@ -82,7 +82,9 @@ def introductions(
     return tuple(steps), held_back
 
 
-def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView) -> Do | None:
+def finish(
+    membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView
+) -> Do | Wait | None:
     """Finishes through the coordinator, unless some member says that this was done already.
 
     Finishing pushes the coordinator's identity over everybody: where another member is finished, it
@@ -92,9 +94,11 @@ def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeV
         return None
     steps: list[Step] = []
     identity = coordinator.identity
-    lacks_secret = identity is not None and (identity.secret is None or identity.old_secret)
-    if lacks_secret and len(coordinator.cluster_nodes) > 1:
-        steps.append(SetSecret(coordinator.pod, to_finish=True))
+    if len(coordinator.cluster_nodes) > 1:
+        if identity is None:  # finishing without a secret fails, after it has overwritten others'
+            return Wait({coordinator.pod: Unread("its configuration", "/_node/_local/_config")})
+        if identity.secret is None or identity.old_secret:
+            steps.append(SetSecret(coordinator.pod, to_finish=True))
     steps.append(FinishCluster(coordinator.pod, len(coordinator.cluster_nodes)))
     warnings = [*notes_on_names(membership)]
     age = membership.topology.age

@@ -370,7 +370,10 @@ def test_who_is_unexpected(member: str, unexpected: bool) -> None:
 
 def unmade(place: Topology, created: int) -> Topology:
     """The same while the controller has made only the first pods, as OrderedReady does."""
-    return replace(place, created_pods=created)
+    pods = tuple(
+        pod if at < created else replace(pod, addresses=()) for at, pod in enumerate(place.expected)
+    )
+    return replace(place, expected=pods, created_pods=created)
 
 
 def test_the_lowest_ordinal_is_in_by_itself_where_the_others_do_not_run_yet() -> None:
@@ -380,6 +383,7 @@ def test_the_lowest_ordinal_is_in_by_itself_where_the_others_do_not_run_yet() ->
     bare = replace(bare, expected=tuple(replace(pod, addresses=()) for pod in bare.expected))
     assert isinstance(decide(bare, seen, Scope.POD), Done), "no address is published for them"
     lost = replace(bare, service_problem="Service couchdb is not there")
+    lost = replace(lost, expected=tuple(replace(p, obscure=True) for p in lost.expected))
     waiting = decide(lost, seen, Scope.POD)
     assert isinstance(waiting, Wait)
     assert waiting.at_the_end is None, "nothing is known of the others"
@@ -677,7 +681,7 @@ def situations(draw: st.DrawFn) -> tuple[Topology, ClusterView, Scope]:
     voters = frozenset(name for name in everybody[:size] if draw(st.booleans()))
     place = topology(size, own)
     if draw(st.booleans()):
-        place = replace(place, created_pods=draw(st.integers(0, size)))
+        place = unmade(place, draw(st.integers(0, size)))
     return place, view(*sights, prior=voters), scope
 
 
@@ -1075,7 +1079,9 @@ def test_names_without_a_dot_are_refused_and_addresses_are_told_of() -> None:
     reason = refused(decide(topology(2), view(*short), Scope.SET), Unsafe)
     assert "no long names whose host has no dot" in reason
     everybody = frozenset(each.name for each in short)
-    connected = [replace(each, all_nodes=everybody, cluster_nodes=everybody) for each in short]
+    connected = [
+        replace(each, all_nodes=everybody, cluster_nodes=everybody, identity=SAME) for each in short
+    ]
     assert isinstance(decide(topology(2), view(*connected), Scope.SET), Do), "short names (-sname)"
     numbered = [node(n, name=f"couchdb@10.0.0.{n + 1}") for n in range(2)]
     decision = decide(topology(2), view(*numbered), Scope.SET)
