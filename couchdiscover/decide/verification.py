@@ -218,13 +218,16 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
     return None
 
 
-def few_copies(membership: Membership, node: NodeView) -> tuple[str, ...]:
-    """System databases, by a node's maps, with fewer copies than they would get if made now."""
+def few_copies(membership: Membership, node: NodeView, *, ahead: bool = False) -> tuple[str, ...]:
+    """System databases, by a node's maps, with fewer copies than they would get if made now.
+
+    Looking ``ahead``: than they would get if every expected pod were a member.
+    """
     volume, details = node.volume, node.details
     if volume is None or volume.maps is None or details is None or details.placement:
         return ()
     members = _members(membership, node)
-    wanted = min(details.copies, len(members))
+    wanted = min(details.copies, len(membership.topology.expected) if ahead else len(members))
     return tuple(
         each.database
         for each in volume.maps
