@@ -279,7 +279,8 @@ class Observer:
         view = self._reminded(topology, view)
         if not quick:
             view = self._with_volumes(topology, view)
-            view = self._with_leaders(topology, view)
+        view = self._with_leaders(topology, view)
+        if not quick:
             view = self._with_identities(topology, view)
         return self._diagnosed(view)
 
@@ -288,7 +289,7 @@ class Observer:
         leaders = [
             group.coordinator
             for group in Membership.of(topology, view).groups
-            if len(group.names) > 1 and not any(node.finished for node in group.nodes)
+            if not group.coordinator.alone and not any(node.finished for node in group.nodes)
         ]
         view = self._each(
             topology,

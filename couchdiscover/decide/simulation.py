@@ -147,7 +147,7 @@ def _joined(
     # The maps of the system databases reach everybody, and with them "finished" does.
     finished = any(member.finished for member in members)
     volume = _merged(members)
-    return {
+    joined = {
         member.pod: replace(
             member,
             cluster_nodes=names,
@@ -158,6 +158,12 @@ def _joined(
             identity=member.identity or (Identity() if finished else None),
         )
         for member in members
+    }
+    if not finished:
+        return joined
+    return {
+        pod: replace(member, up=member.up or "ok", volume=_verified(member))
+        for pod, member in joined.items()
     }
 
 
@@ -177,7 +183,7 @@ def _merged(members: Iterable[NodeView]) -> Volume | None:
             best[each.database] = each
     filled = [volume.filled for volume in volumes if volume.filled is not None]
     if not best:
-        return volumes[0] if volumes else None
+        return None
     return Volume(
         maps=tuple(best[name] for name in sorted(best)),
         filled=frozenset().union(*filled) if filled else None,

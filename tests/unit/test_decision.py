@@ -83,7 +83,7 @@ def node(
     view = replace(view, volume=Volume(files=frozenset(), maps=()))
     if view.finished:
         view = replace(view, identity=SAME)
-    view = replace(view, up="ok")
+    view = replace(view, up="ok", databases=frozenset())
     return read(replace(view, **more))  # type: ignore[arg-type]
 
 

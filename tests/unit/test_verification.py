@@ -9,8 +9,8 @@ from couchdiscover.decide.decision import decide
 from couchdiscover.decide.findings import Inspection, Severity, findings
 from couchdiscover.decide.membership import Membership
 from couchdiscover.errors import NotSo
-from couchdiscover.state.nodes import ClusterView, Copies, NodeView
-from couchdiscover.state.steps import Decision, Do, Done, Refuse, SyncShards, Wait
+from couchdiscover.state.nodes import ClusterView, Copies, NodeView, SetupState
+from couchdiscover.state.steps import Decision, Do, Done, FinishCluster, Refuse, SyncShards, Wait
 from couchdiscover.state.topology import Scope, Topology
 from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Volume
 from tests.support.views import erlang_name, node, refusing, silent, topology
@@ -206,3 +206,27 @@ def test_a_source_that_comes_later_is_to_be_proven_too_and_one_that_goes_is_not(
     both = proven.over(refilled(maps, {one}, {zero, one, two}))
     assert [pair.source for pair in both.open] == [two]
     assert proven.over(refilled([], {one}, {zero, one})) == Proof(())
+
+
+# --- before it is finished ---
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_nothing_is_finished_while_it_is_not_known_whether_it_was(scope: Scope) -> None:
+    unread = [node(n, state=SetupState.ENABLED, databases=None) for n in range(3)]
+    assert list(waits(judged(ClusterView(tuple(unread)), scope))) == ["couchdb-0"]
+    blank = [replace(each, databases=frozenset()) for each in unread]
+    decision = judged(ClusterView(tuple(blank)), scope)
+    assert decision == Do((FinishCluster("couchdb-0", 3),))
+
+
+def test_nobody_is_a_ghost_while_it_is_not_known_whether_it_was_finished() -> None:
+    nobody = frozenset({"couchdb@couchdb-9.nowhere.test"})
+    members = frozenset(map(erlang_name, range(3)))
+    nodes = [
+        node(n, state=SetupState.ENABLED, databases=None, cluster_nodes=members | nobody)
+        for n in range(3)
+    ]
+    assert list(waits(judged(ClusterView(tuple(nodes))))) == ["couchdb-0"]
+    known = [replace(each, databases=frozenset()) for each in nodes]
+    assert isinstance(judged(ClusterView(tuple(known))), Refuse)
