@@ -156,6 +156,10 @@ def _joined(
             volume=volume if member.volume is None else _with_maps(member.volume, volume),
             overdue=frozenset(),
             identity=member.identity or (Identity() if finished else None),
+            # A run asks for them between joining and finishing.
+            databases=member.databases
+            if member.databases is not None or not member.alone
+            else frozenset(each.database for each in (volume.maps or () if volume else ())),
         )
         for member in members
     }
