@@ -140,7 +140,7 @@ class Unread(Reason):
     why: str
 
     def __str__(self) -> str:
-        return f"to tell {self.what}, before anything is joined to it ({self.why})"
+        return f"to tell {self.what}: nothing is decided before it is known ({self.why})"
 
 
 @dataclass(frozen=True, slots=True)
