@@ -14,14 +14,15 @@ from urllib.parse import parse_qsl
 
 from couchdiscover.sandbox.couchdb.answers import OK, LoginError, RefusalError, fault
 from couchdiscover.sandbox.couchdb.config import derive, salt_of, verify
+from couchdiscover.sandbox.couchdb.sessions import SESSION_SECONDS
+from couchdiscover.sandbox.couchdb.versions import Traits
 from couchdiscover.sandbox.http import Request, Response
 
 if TYPE_CHECKING:
     from couchdiscover.sandbox.couchdb.node import Node
 
 LOCKOUT_FAILURES = 5
-SESSION_SECONDS = 600
-HANDLERS = ["cookie", "default"]
+_SHA1, _SHA256 = Traits("3.3.3"), Traits("3.5.2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,17 @@ class Accounts:
         self._node = node
         self.lockout_seconds = 300.0
         """How long an account stays locked; not a delay, so the network's pace leaves it alone."""
+        self.handlers: tuple[str, ...] = ()
+        """The ways to log in. They are read when the process starts; a later change of the setting
+        changes nothing."""
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
         self._known: set[tuple[str, str, str]] = set()
 
-    def forget(self) -> None:
-        """What a restart of the process forgets."""
+    def boot(self) -> None:
+        """What a start of the process forgets and reads anew."""
         self._failures.clear()
         self._known.clear()
+        self.handlers = self._node.config.authentication_handlers
 
     def is_new(self, name: str, password: str) -> bool:
         """Whether this password costs the node a full hashing, as its first use does."""
@@ -77,8 +82,8 @@ class Accounts:
     def user(self, request: Request) -> User:
         """Whom the request comes from; raises RefusalError."""
         node = self._node
-        user = self._from_cookie(request)
-        given = basic(request)
+        user = self._from_cookie(request) if "cookie" in self.handlers else None
+        given = basic(request) if "default" in self.handlers else None
         if user is None and given is not None:
             user = self.login(given[0], given[1], request.client)
         if user is not None:
@@ -89,17 +94,15 @@ class Accounts:
             raise self._denied("Authentication required.")
         return User()
 
-    def admin(self, user: User) -> None:
-        """Raises RefusalError for anybody but an admin."""
-        if user.is_admin:
-            return
-        if user.name is None:
-            raise fault(401, "unauthorized", "You are not a server admin.")
-        raise fault(403, "forbidden", "You are not a server admin.")
+    def admin(self, user: User, reason: str = "You are not a server admin.") -> None:
+        """Raises RefusalError for anybody but an admin: 401 also for a user who has logged in."""
+        if not user.is_admin:
+            raise fault(401, "unauthorized", reason)
 
     def login(self, name: str, password: str, client: str) -> User:
         """Checks a password, as the lockout allows; raises RefusalError."""
-        locks = self._node.config.get("chttpd_auth_lockout", "mode", "enforce") == "enforce"
+        locks = self._node.traits.locks_out
+        locks &= self._node.config.get("chttpd_auth_lockout", "mode", "enforce") == "enforce"
         now = self._node.network.now()
         failures, last = self._failures.get((client, name), (0, now))
         if now - last >= self.lockout_seconds:
@@ -117,7 +120,7 @@ class Accounts:
         """Answers ``/_session``."""
         match request.method:
             case "GET" | "HEAD":
-                info: dict[str, Any] = {"authentication_handlers": HANDLERS}
+                info: dict[str, Any] = {"authentication_handlers": list(self.handlers)}
                 if user.by is not None:
                     info["authenticated"] = user.by
                 context = {"name": user.name, "roles": list(user.roles)}
@@ -141,18 +144,18 @@ class Accounts:
             str(form.get(key, "")) if isinstance(form, dict) else "" for key in ("name", "password")
         )
         user = self.login(name, password, request.client)
-        config = self._node.config
-        if config.secret is None:
-            config.set("chttpd_auth", "secret", secrets.token_hex(16))
+        if self._node.secrets.current is None:
+            self._node.configure("chttpd_auth", "secret", secrets.token_hex(16))
         expires = formatdate(self._node.network.wall() + SESSION_SECONDS, usegmt=True)
-        cookie = f"AuthSession={self._sign(name, int(time.time()))}; Version=1; Expires={expires}"
+        value = self._sign(self._node.secrets.current or "", name, int(time.time()))
+        cookie = f"AuthSession={value}; Version=1; Expires={expires}"
         cookie += f"; Max-Age={SESSION_SECONDS}; Path=/; HttpOnly"
         body = {"ok": True, "name": name, "roles": list(user.roles)}
         return Response(200, body, {"set-cookie": cookie})
 
-    def _sign(self, name: str, issued: int) -> str:
+    def _sign(self, secret: str, name: str, issued: int) -> str:
         text = f"{name}:{issued:X}:".encode()
-        key = (self._node.config.secret or "") + salt_of(self._stored(name))
+        key = secret + salt_of(self._stored(name))
         mac = hmac.new(key.encode(), text, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(text + mac).decode().rstrip("=")
 
@@ -162,18 +165,21 @@ class Accounts:
             morsel = SimpleCookie(request.headers.get("cookie", "")).get("AuthSession")
         except CookieError:
             return None
-        if morsel is None or not morsel.value or self._node.config.secret is None:
+        known = self._node.secrets
+        if morsel is None or not morsel.value or known.current is None:
             return None
         value = morsel.value
         try:
             raw = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
             name, issued = (part.decode() for part in raw.split(b":", 2)[:2])
             age = time.time() - int(issued, 16)
-            signed = self._sign(name, int(issued, 16))
+            signed = [self._sign(secret, name, int(issued, 16)) for secret in known.accepted]
         except (ValueError, binascii.Error):
             return None
         roles = self._roles(name)
-        if roles is None or age > SESSION_SECONDS or not hmac.compare_digest(signed, value):
+        if roles is None or age > SESSION_SECONDS:
+            return None
+        if not any(hmac.compare_digest(one, value) for one in signed):
             return None
         return User(name, roles, "cookie")
 
@@ -199,7 +205,8 @@ class Accounts:
         document = self._user_document(name)
         if document is None:
             return None
-        digest = derive(password, str(document.get("salt", "")))
+        made_by = _SHA256 if document.get("pbkdf2_prf") == "sha256" else _SHA1
+        digest = derive(password, str(document.get("salt", "")), made_by)
         if not hmac.compare_digest(digest, str(document.get("derived_key", ""))):
             return None
         return User(name, tuple(document.get("roles", ())), "default")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import secrets
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from couchdiscover.sandbox.couchdb.answers import (
     missing,
     not_allowed,
 )
-from couchdiscover.sandbox.couchdb.config import derive
+from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, hash_user
 from couchdiscover.sandbox.couchdb.documents import (
     ConflictError,
     Document,
@@ -26,6 +25,7 @@ from couchdiscover.sandbox.couchdb.documents import (
     edit,
     merge,
 )
+from couchdiscover.sandbox.couchdb.placement import groups
 from couchdiscover.sandbox.http import Request, Response
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ DEFAULT_Q = 2
 DEFAULT_N = 3
 SECURITY = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
 
+_ILLEGAL = (
+    "Only lowercase characters (a-z), digits (0-9), and any of the characters _, $, (, ), +, -, "
+    "and / are allowed. Must begin with a letter."
+)
 _NAME = re.compile(r"[a-z][a-z0-9_$()+/-]*|_[a-z][a-z0-9_]*")
 
 
@@ -90,22 +94,37 @@ class Databases:
         shards = self.find(name)
         return shards is not None and all(self._holders(shards, r) for r in shards.by_range)
 
-    def create(self, name: str, q: int = DEFAULT_Q, n: int | None = None, *, props: bool) -> int:
-        """Places a new database on the members; the status is 202 where too few of them answer."""
+    def create(
+        self,
+        name: str,
+        q: int = DEFAULT_Q,
+        n: int | None = None,
+        *,
+        placement: str | None = None,
+        props: bool,
+    ) -> int:
+        """Places a new database on the members; the status is 202 where too few of them answer.
+
+        Raises RefusalError where there is no node to place it on, or no room.
+        """
         node = self._node
-        members = node.members
-        documents = {m: node.membership.get(m) for m in members}
-        usable = [m for m, d in documents.items() if d and not d.winner.body.get("decom")]
-        order = sorted(usable or members, reverse=True)
-        start = node.network.random.randrange(len(order))
-        order = order[start:] + order[:start]
-        copies = min(n or int(node.config.get("cluster", "n") or DEFAULT_N), len(order))
+        if node.full_volume:
+            raise fault(500, "error", "internal_server_error")
+        documents = {m: node.membership.docs[m].winner.body for m in node.members}
+        wanted = n or int(node.config.get("cluster", "n") or DEFAULT_N)
+        placement = placement or node.config.get("cluster", "placement")
         step = 2**32 // q
-        by_range: dict[str, list[str]] = {}
-        for i in range(q):
-            chosen = [order[(i * copies + j) % len(order)] for j in range(copies)]
-            high = 2**32 - 1 if i == q - 1 else (i + 1) * step - 1
-            by_range[f"{i * step:08x}-{high:08x}"] = sorted(chosen)
+        highs = [2**32 - 1 if i == q - 1 else (i + 1) * step - 1 for i in range(q)]
+        by_range: dict[str, list[str]] = {
+            f"{i * step:08x}-{h:08x}": [] for i, h in enumerate(highs)
+        }
+        for names, copies in groups(placement, documents, wanted):
+            order = sorted(names, reverse=True)
+            start = node.network.random.randrange(len(order))
+            order = order[start:] + order[:start]
+            for i, chosen in enumerate(by_range.values()):
+                chosen += [order[(i * copies + j) % len(order)] for j in range(copies)]
+        by_range = {r: sorted(chosen) for r, chosen in by_range.items()}
         placed = sorted({m for holders in by_range.values() for m in holders})
         body: Json = {
             "shard_suffix": [ord(char) for char in f".{int(node.network.wall())}"],
@@ -135,13 +154,14 @@ class Databases:
         """Stores a document on all copies that can be reached: the status and the revision."""
         shards = self.shards(name)
         if name == "_users" and "password" in body:
-            body = _hashed(body)
+            plain = {key: value for key, value in body.items() if key != "password"}
+            body = plain | hash_user(str(body["password"]), self._node.traits)
         try:
             document = edit(self._read(shards, doc_id), doc_id, body, revision, deleted=deleted)
         except ConflictError:
             raise conflict() from None
         hash_range = shards.range_of(doc_id)
-        stores = self._stores(shards, hash_range)
+        stores = self._stores(shards, hash_range, write=True)
         for store in stores:
             store.put(document)
         enough = len(stores) > len(shards.by_range[hash_range]) // 2
@@ -213,7 +233,7 @@ class Databases:
 
     def _create(self, request: Request, name: str) -> Response:
         if not _NAME.fullmatch(name):
-            raise fault(400, "illegal_database_name", f"Name: '{name}'. Illegal database name.")
+            raise fault(400, "illegal_database_name", f"Name: '{name}'. {_ILLEGAL}")
         if self.find(name) is not None:
             raise fault(
                 412,
@@ -224,13 +244,16 @@ class Databases:
             q, n = int(request.query.get("q", DEFAULT_Q)), int(request.query.get("n", 0)) or None
         except ValueError:
             raise bad_request("The `q` and `n` parameters must be integers.") from None
-        status = self.create(name, q, n, props=True)
+        placement = request.query.get("placement")
+        status = self.create(name, q, n, placement=placement, props=True)
         host = request.headers.get("host", self._node.host)
         return Response(status, OK, {"location": f"http://{host}/{name}"})
 
     def _delete(self, name: str) -> Response:
         node = self._node
         self.shards(name)
+        if node.full_volume:
+            raise fault(500, "error", "internal_server_error")
         old = node.dbs.docs[name]
         node.dbs.put(edit(old, name, {}, old.winner.name, deleted=True))
         node.network.spread(node, dbs=[name])
@@ -260,6 +283,9 @@ class Databases:
 
     def _all_docs(self, name: str, query: Mapping[str, str]) -> Response:
         shards = self.shards(name)
+        reached = all(self._holders(shards, r) for r in shards.by_range)
+        if name in SYSTEM_DBS and not reached and self._node.maintenance == "true":
+            raise fault(412, "nodedown", self._node.name)
         stores = [self._one(shards, r) for r in shards.by_range]
         return Response(200, listing(stores, query))
 
@@ -278,10 +304,12 @@ class Databases:
         near = [nodes[m] for m in shards.by_range[hash_range] if self._reaches(m) and m in nodes]
         return [node for node in near if node.maintenance != "true"]
 
-    def _stores(self, shards: ShardMap, hash_range: str) -> list[Store]:
+    def _stores(self, shards: ShardMap, hash_range: str, *, write: bool = False) -> list[Store]:
         holders = self._holders(shards, hash_range)
         if not holders:
             raise crash("internal_server_error", "No DB shards could be opened.")
+        if write and not (holders := [holder for holder in holders if not holder.full_volume]):
+            raise fault(500, "error", "internal_server_error")
         return [holder.file(hash_range, shards.name, shards.suffix) for holder in holders]
 
     def _one(self, shards: ShardMap, hash_range: str) -> Store:
@@ -297,18 +325,6 @@ class Databases:
             copy = store.get(doc_id)
             document = document if copy is None else merge(document, copy)
         return document
-
-
-def _hashed(body: Json) -> Json:
-    salt = secrets.token_hex(16)
-    stored = {key: value for key, value in body.items() if key != "password"}
-    return stored | {
-        "password_scheme": "pbkdf2",
-        "pbkdf2_prf": "sha256",
-        "salt": salt,
-        "iterations": 600_000,
-        "derived_key": derive(str(body["password"]), salt),
-    }
 
 
 def body_object(request: Request) -> Json:

@@ -36,6 +36,8 @@ class Network:
     def __init__(self, *, pace: float = 1.0) -> None:
         self.pace = pace
         self.nodes: dict[str, Node] = {}
+        self.unnamed: list[Node] = []
+        """Nodes without a name of their own, which all are called alike."""
         self.links: dict[str, set[str]] = {}
         self.lock = threading.RLock()
         self.random = random.Random()
@@ -82,7 +84,7 @@ class Network:
 
     def find(self, host: str, port: int) -> "Node | str":
         """Who listens there, or why nobody can be reached: ``nxdomain`` or ``econnrefused``."""
-        named = [node for node in self.nodes.values() if node.is_called(host)]
+        named = [n for n in {*self.nodes.values(), *self.unnamed} if n.is_called(host)]
         if not named:
             literal = host.replace(".", "").isdigit() or ":" in host
             return "econnrefused" if literal else "nxdomain"
@@ -117,6 +119,7 @@ class Network:
             or a.frozen
             or b.frozen
             or a.cookie != b.cookie
+            or not (a.speaks_to(b) and b.speaks_to(a))
             or frozenset((a.name, b.name)) in self._cuts
         ):
             return False

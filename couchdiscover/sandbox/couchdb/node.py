@@ -23,17 +23,27 @@ from couchdiscover.sandbox.couchdb.answers import (
     missing,
     not_allowed,
 )
-from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, Config
+from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, Config, Sections, ini_sections
 from couchdiscover.sandbox.couchdb.databases import Databases, body_object, listing
 from couchdiscover.sandbox.couchdb.documents import ConflictError, Json, Store, edit
+from couchdiscover.sandbox.couchdb.image import NO_NAME
 from couchdiscover.sandbox.couchdb.network import DROP_FROZEN, Network
+from couchdiscover.sandbox.couchdb.old import refuse
+from couchdiscover.sandbox.couchdb.sessions import Secrets
 from couchdiscover.sandbox.couchdb.setup import ClusterSetup
+from couchdiscover.sandbox.couchdb.versions import Traits
 from couchdiscover.sandbox.http import Request, Response, Wire
 
 HASHING = 0.09
 """Seconds that 600,000 rounds of PBKDF2 take."""
+HASHED_LATE = 0.6
+"""Seconds for which a new administrator's password shows in clear, since 3.4."""
 
-_FEATURES = ["quickjs", "access-ready", "partitioned", "pluggable-storage-engines", "reshard"]
+_RESHARD = {"state": "running", "state_reason": None} | dict.fromkeys(
+    ("completed", "failed", "running", "stopped", "total"), 0
+)
+_METRIC_PATHS = (["_system"], ["_stats"], ["_prometheus"])
+_METRICS = ("You are not a server admin or read-only metrics user",)
 _SHARD_PATH = re.compile(r"shards/([0-9a-f]{8}-[0-9a-f]{8})/(.+)(\.[0-9]+)")
 
 
@@ -67,9 +77,11 @@ class Node:
     The keyword arguments are what the environment of an official image's container says; a
     restart of the container goes back to them. ``secret=None`` is an image without
     ``COUCHDB_SECRET``, ``admins={}`` a CouchDB 2 without any admin, ``n=1`` and ``single_node``
-    make it stay alone, and ``bind_address="127.0.0.1"`` makes it ``cluster_disabled``.
+    make it stay alone, and ``bind_address="127.0.0.1"`` makes it ``cluster_disabled``. ``ini`` are
+    further sections of its ini files, ``zone`` is ``COUCHDB_ZONE``. ``version`` is a release (see
+    ``Traits``). ``short_names`` is Erlang's ``-sname``.
     ``first_boot_401`` is in seconds, whatever the pace. ``address`` and ``port`` are where other
-    nodes find it, besides its host name.
+    nodes find it, besides its host name. Raises ValueError for what is no version.
     """
 
     def __init__(
@@ -88,7 +100,10 @@ class Node:
         single_node: bool = False,
         seedlist: tuple[str, ...] = (),
         version: str = "3.5.2",
-        otp: str = "27",
+        otp: str | None = None,
+        ini: Mapping[str, Mapping[str, str]] | None = None,
+        zone: str | None = None,
+        short_names: bool = False,
         lockout: bool = True,
         require_valid_user: bool = False,
         require_valid_user_except_for_up: bool = False,
@@ -103,8 +118,14 @@ class Node:
         self.address = address or self.host
         self.port = port
         self.version = version
-        self.server = f"CouchDB/{version} (Erlang OTP/{otp})"
+        self.traits = Traits(version)
+        self.server = f"CouchDB/{version} (Erlang OTP/{otp or self.traits.otp})"
         self.seedlist = seedlist
+        self.zone = zone
+        self.short_names = short_names
+        self.full_volume = False
+        """Whether the volume with the databases takes nothing more: ``enospc``. Why the ini file
+        takes nothing is ``config.unwritable``."""
         self.first_boot_401 = first_boot_401
         self.running = False
         self.frozen = False
@@ -115,7 +136,7 @@ class Node:
         """Asked first about every request; what it returns is the answer, None goes on."""
 
         plain = {user: password} if admins is None else dict(admins)
-        sections: dict[str, dict[str, str]] = {
+        given: Sections = {
             "couchdb": {"single_node": "true"} if single_node else {},
             "chttpd": {"bind_address": bind_address, "port": str(port)},
             "chttpd_auth": {} if secret is None else {"secret": secret},
@@ -124,22 +145,24 @@ class Node:
             "admins": plain,
         }
         if uuid is not None:
-            sections["couchdb"]["uuid"] = uuid
+            given["couchdb"]["uuid"] = uuid
         if require_valid_user:
-            sections["chttpd"]["require_valid_user"] = "true"
+            given["chttpd"]["require_valid_user"] = "true"
         if require_valid_user_except_for_up:
-            sections["chttpd"]["require_valid_user_except_for_up"] = "true"
+            given["chttpd"]["require_valid_user_except_for_up"] = "true"
         if seedlist:
-            sections["cluster"]["seedlist"] = ",".join(seedlist)
-        self._environment = sections
+            given["cluster"]["seedlist"] = ",".join(seedlist)
+        self._environment = ini_sections(given, ini or {})
         self._environment_cookie = cookie
 
         self.membership = Store()
         self.dbs = Store()
         self.shards: dict[tuple[str, str, str], Store] = {}
+        self.secrets = Secrets(self)
         self.accounts = Accounts(self)
         self.databases = Databases(self)
         self.setup = ClusterSetup(self)
+        self.config = Config(self._environment, self.traits)
         self._booted = False
         self._hashed_at = 0.0
         self._joining = 0
@@ -148,6 +171,8 @@ class Node:
         self._seeds: dict[str, Json] = {}
         with network.lock:
             network.nodes[name] = self
+            if name == NO_NAME:
+                network.unnamed.append(self)
             self._reset_config()
             if running:
                 self.start()
@@ -155,10 +180,10 @@ class Node:
     # -- life
 
     def _reset_config(self) -> None:
-        self.config = Config(copy.deepcopy(self._environment))
+        unwritable = self.config.unwritable
+        self.config = Config(self._environment, self.traits)
+        self.config.unwritable = unwritable
         self.cookie = self._environment_cookie
-        for user, password in self._environment["admins"].items():
-            self.config.set("admins", user, password)
 
     def start(self) -> None:
         """Starts the process; its members are connected again, its uptime begins anew."""
@@ -174,16 +199,32 @@ class Node:
             if not self._booted:
                 self._hashed_at = self.started_at + self.first_boot_401
                 self._booted = True
-            for name in (self.name, *self.seedlist):
-                if self.membership.get(name) is None:
-                    self.membership.put(edit(None, name, {}, None))
+            self.config.reload()
+            self.accounts.boot()
+            self._make_members()
             network.started(self)
+            self.secrets.boot()
             if self.config.is_true("couchdb", "single_node"):
-                for name in SYSTEM_DBS:
-                    if self.databases.find(name) is None:
-                        self.databases.create(name, props=False)
+                network.later(self.traits.single_late, self._make_system_dbs)
+                network.settle()
             self._seeds = {}
             self._seed()
+
+    def _make_members(self) -> None:
+        # Also those that somebody has deleted (CouchDB's source, src/mem3/src/mem3_nodes.erl).
+        for name in (self.name, *self.seedlist):
+            old = self.membership.get(name)
+            if old is None or old.winner.deleted:
+                self.membership.put(edit(old, name, {}, None))
+        own = self.membership.get(self.name)
+        if self.zone is not None and own is not None and own.winner.body.get("zone") != self.zone:
+            body = {**own.winner.body, "zone": self.zone}
+            self.membership.put(edit(own, self.name, body, own.winner.name))
+
+    def _make_system_dbs(self) -> None:
+        for name in SYSTEM_DBS if self.running else ():
+            if self.databases.find(name) is None:
+                self.databases.create(name, props=False)
 
     def stop(self, *, kill: bool = False) -> None:
         """Ends the process. A killed one forgets the members it learned in its last second."""
@@ -196,7 +237,6 @@ class Node:
                 if self.network.now() - self._saved_at < self.network.pace:
                     self.membership = self._saved
                 self._saved = None
-            self.accounts.forget()
             self.network.stopped(self)
 
     def freeze(self) -> None:
@@ -277,7 +317,7 @@ class Node:
         found = self.config.get("couchdb", "uuid")
         if found is None:
             found = secrets.token_hex(16)
-            self.config.set("couchdb", "uuid", found)
+            self.config.put("couchdb", "uuid", found)
         return found
 
     def file(self, hash_range: str, name: str, suffix: str) -> Store:
@@ -287,6 +327,17 @@ class Node:
     def is_called(self, host: str) -> bool:
         """Whether a host name, short or full, or an address is this node's."""
         return host in (self.address, self.host) or self.host.startswith(f"{host}.")
+
+    def speaks_to(self, other: "Node") -> bool:
+        """Whether Erlang takes the other's name for one that it could connect to at all.
+
+        Long names need a dot (else ``Hostname couchdb-0 is illegal``) or to be an IPv6 address;
+        short ones must have none; ``nonode@nohost`` is connected to nobody.
+        """
+        if NO_NAME in (self.name, other.name):
+            return False
+        dotted = "." in other.host or ":" in other.host
+        return dotted != self.short_names
 
     def agrees(self, other: "Node") -> bool:
         """Whether two nodes have the same members and shard maps."""
@@ -395,24 +446,33 @@ class Node:
         while path and not path[-1]:
             path.pop()
         with network.lock:
+            self._stand_in()
             network.settle()
             delay = self._hashing_delay(request, path)
         if delay:
             await network.pause(delay)
         with network.lock:
+            self._stand_in()
             network.settle()
             user = self.accounts.user(request)
-            if path[:1] == ["_cluster_setup"]:
-                self.accounts.admin(user)
+            if path[:1] in (["_cluster_setup"], ["_node"]) and self.traits.clustered:
+                self.accounts.admin(user, *_METRICS if path[2:3] in _METRIC_PATHS else ())
+            refuse(self.traits, path)
         match path:
             case ["_cluster_setup"] if request.method == "POST":
                 return await self.setup.post(request)
             case ["_node", name, "_nodes", doc_id] if request.method == "PUT":
                 return await self._put_member(request, user, name, doc_id)
         with network.lock:
+            self._stand_in()
             response = self._route(request, path, user)
             network.settle()
             return response
+
+    def _stand_in(self) -> None:
+        # All nodes without a name are called alike, and each means itself by it.
+        if self.name == NO_NAME:
+            self.network.nodes[NO_NAME] = self
 
     def _hashing_delay(self, request: Request, path: list[str]) -> float:
         given = basic(request)
@@ -433,8 +493,15 @@ class Node:
             case ["_session"]:
                 return self.accounts.session(request, user)
             case ["_all_dbs"]:
-                self.accounts.admin(user)
+                if self.traits.names_itself:  # everybody might see them before 3.0
+                    self.accounts.admin(user)
                 return self.databases.all_dbs()
+            case ["_active_tasks"]:
+                self.accounts.admin(user)
+                return Response(200, [])
+            case ["_reshard"]:
+                self.accounts.admin(user)
+                return Response(200, _RESHARD)
             case ["_membership"]:
                 self.accounts.admin(user)
                 names = {"all_nodes": sorted(self.connected), "cluster_nodes": sorted(self.members)}
@@ -452,9 +519,9 @@ class Node:
         body = {
             "couchdb": "Welcome",
             "version": self.version,
-            "git_sha": "5b4d92103",
+            "git_sha": self.traits.git_sha,
             "uuid": self.uuid(),
-            "features": [*_FEATURES, "scheduler"],
+            "features": self.traits.features,
             "vendor": {"name": "The Apache Software Foundation"},
         }
         return Response(200, body)
@@ -490,6 +557,8 @@ class Node:
                 return Response(200, {"uptime": uptime, "internal_replication_jobs": jobs})
             case ["_config", *where]:
                 return self._about_config(request, where)
+            case ["_nodes" | "_dbs", *_] if self.full_volume and request.method != "GET":
+                raise crash("badmatch", "{{badmatch,{error,enospc}},[]}")
             case ["_nodes", *below]:
                 return self._local(request, "_nodes", self.membership, below)
             case ["_dbs", *below]:
@@ -503,6 +572,7 @@ class Node:
 
     def _about_config(self, request: Request, where: list[str]) -> Response:
         config = self.config
+        persist = request.headers.get("x-couch-persist") != "false"
         match request.method, where:
             case "GET" | "HEAD", []:
                 filled = {name: dict(keys) for name, keys in config.sections.items() if keys}
@@ -512,20 +582,63 @@ class Node:
             case "GET" | "HEAD", [section, key]:
                 value = config.get(section, key)
             case "DELETE", [section, key]:
-                value = config.delete(section, key)
+                value = config.get(section, key)
+                if value is not None and (error := self._unset(section, key, persist=persist)):
+                    raise bad_request(error)
             case "PUT", [section, key]:
-                try:
-                    new: Any = request.json()
-                except ValueError:
-                    raise bad_request("invalid UTF-8 JSON") from None
-                if not isinstance(new, str):
-                    raise bad_request("Config value must be a string")
-                value = config.set(section, key, new)
+                new = self._config_value(request)
+                value = config.get(section, key, "")
+                if error := self.configure(section, key, new, persist=persist):
+                    raise bad_request(error)
             case _:
                 raise not_allowed("GET") if len(where) < 2 else not_allowed("GET", "PUT", "DELETE")
         if value is None:
             raise missing("unknown_config_value")
         return Response(200, _json_string(value))
+
+    def _config_value(self, request: Request) -> str:
+        """What a request sets a value of the configuration to; raises RefusalError."""
+        try:
+            new: Any = request.json()
+        except ValueError:
+            raise bad_request("invalid UTF-8 JSON") from None
+        if not isinstance(new, str):
+            if not self.traits.checks_config_type:
+                raise crash("unknown_error", "function_clause")
+            raise bad_request("a JSON string expected")
+        new = str(new).strip()
+        if "\n" in new or "\r" in new:
+            raise bad_request("Invalid configuration value")
+        return new
+
+    def configure(self, section: str, key: str, value: str, *, persist: bool = True) -> str | None:
+        """Sets a value as CouchDB does: why its file could not be written, or None.
+
+        Then the process has the value, and nobody in it is told: no password is hashed, no other
+        node hears of a secret (recorded of 3.5.2 and 3.3.3).
+        """
+        error = self.config.put(section, key, value, persist=persist)
+        if error is None:
+            self._told(section, key)
+        return error
+
+    def _unset(self, section: str, key: str, *, persist: bool) -> str | None:
+        error = self.config.delete(section, key, persist=persist)
+        if error is None:
+            self._told(section, key)
+        return error
+
+    def _told(self, section: str, key: str) -> None:
+        match section, key:
+            case "chttpd_auth" | "couch_httpd_auth", "secret":
+                self.secrets.changed()
+            case "admins", user if user in self.config.unhashed:
+                self.network.later(HASHED_LATE if self.traits.strong_hashes else 0.0, self._hash)
+                self.network.settle()
+
+    def _hash(self) -> None:
+        for user in self.config.unhashed:
+            self.config.set("admins", user, self.config.admins[user])
 
     def _local(self, request: Request, db: str, store: Store, below: list[str]) -> Response:
         match request.method, below:
