@@ -135,23 +135,22 @@ class Node:
         self.intercept: Callable[[Request], Awaitable[Response | Wire | None]] | None = None
         """Asked first about every request; what it returns is the answer, None goes on."""
 
-        plain = {user: password} if admins is None else dict(admins)
+        # What is empty is not there at all.
         given: Sections = {
-            "couchdb": {"single_node": "true"} if single_node else {},
-            "chttpd": {"bind_address": bind_address, "port": str(port)},
-            "chttpd_auth": {} if secret is None else {"secret": secret},
-            "chttpd_auth_lockout": {} if lockout else {"mode": "off"},
-            "cluster": {} if n is None else {"n": str(n)},
-            "admins": plain,
+            "couchdb": {"single_node": "true" if single_node else "", "uuid": uuid or ""},
+            "chttpd": {
+                "bind_address": bind_address,
+                "port": str(port),
+                "require_valid_user": "true" if require_valid_user else "",
+                "require_valid_user_except_for_up": (
+                    "true" if require_valid_user_except_for_up else ""
+                ),
+            },
+            "chttpd_auth": {"secret": secret or ""},
+            "chttpd_auth_lockout": {"mode": "" if lockout else "off"},
+            "cluster": {"n": "" if n is None else str(n), "seedlist": ",".join(seedlist)},
+            "admins": {user: password} if admins is None else dict(admins),
         }
-        if uuid is not None:
-            given["couchdb"]["uuid"] = uuid
-        if require_valid_user:
-            given["chttpd"]["require_valid_user"] = "true"
-        if require_valid_user_except_for_up:
-            given["chttpd"]["require_valid_user_except_for_up"] = "true"
-        if seedlist:
-            given["cluster"]["seedlist"] = ",".join(seedlist)
         self._environment = ini_sections(given, ini or {})
         self._environment_cookie = cookie
 
@@ -606,10 +605,10 @@ class Node:
             if not self.traits.checks_config_type:
                 raise crash("unknown_error", "function_clause")
             raise bad_request("a JSON string expected")
-        new = str(new).strip()
-        if "\n" in new or "\r" in new:
+        value = new.strip()
+        if "\n" in value or "\r" in value:
             raise bad_request("Invalid configuration value")
-        return new
+        return value
 
     def configure(self, section: str, key: str, value: str, *, persist: bool = True) -> str | None:
         """Sets a value as CouchDB does: why its file could not be written, or None.
