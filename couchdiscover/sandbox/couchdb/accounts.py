@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from couchdiscover.sandbox.couchdb.node import Node
 
 LOCKOUT_FAILURES = 5
+_NO_COOKIE = "AuthSession=; Version=1; Path=/; HttpOnly"
 _SHA1, _SHA256 = Traits("3.3.3"), Traits("3.5.2")
 
 
@@ -99,6 +100,28 @@ class Accounts:
         if not user.is_admin:
             raise fault(401, "unauthorized", reason)
 
+    def authorize(self, user: User, method: str, path: list[str]) -> None:
+        """Raises RefusalError where a path is for admins only, whether it is known or not.
+
+        By CouchDB's source, src/chttpd/src/chttpd_auth_request.erl.
+        """
+        traits = self._node.traits
+        if not traits.clustered:
+            return
+        match path:
+            case ["_node", _, "_system" | "_stats" | "_prometheus", *_]:
+                self.admin(user, "You are not a server admin or read-only metrics user")
+            case ["_up" | "_uuids" | "_session" | "_replicate" | "_utils", *_]:
+                pass
+            case ["_all_dbs" | "_dbs_info" | "_active_tasks"] if not traits.names_itself:
+                pass
+            case ["_users" | "_replicator"] if method not in ("PUT", "DELETE"):
+                pass
+            case ["_users" | "_replicator", below, *_] if below not in ("_all_docs", "_changes"):
+                pass
+            case [first, *_] if first.startswith("_"):
+                self.admin(user)
+
     def login(self, name: str, password: str, client: str) -> User:
         """Checks a password, as the lockout allows; raises RefusalError."""
         locks = self._node.traits.locks_out
@@ -126,8 +149,7 @@ class Accounts:
                 context = {"name": user.name, "roles": list(user.roles)}
                 return Response(200, {"ok": True, "userCtx": context, "info": info})
             case "DELETE":
-                clear = "AuthSession=; Version=1; Path=/; HttpOnly"
-                return Response(200, OK, {"set-cookie": clear})
+                return Response(200, OK, {"set-cookie": _NO_COOKIE})
             case _:
                 return self._open_session(request)
 
@@ -143,7 +165,13 @@ class Accounts:
         name, password = (
             str(form.get(key, "")) if isinstance(form, dict) else "" for key in ("name", "password")
         )
-        user = self.login(name, password, request.client)
+        try:
+            user = self.login(name, password, request.client)
+        except LoginError as error:
+            response = error.response
+            if response.status == 401:
+                response = replace(response, headers={**response.headers, "set-cookie": _NO_COOKIE})
+            raise LoginError(response) from None
         if self._node.secrets.current is None:
             self._node.configure("chttpd_auth", "secret", secrets.token_hex(16))
         expires = formatdate(self._node.network.wall() + SESSION_SECONDS, usegmt=True)

@@ -1,5 +1,6 @@
 """The clustered databases, as one node sees them: shard maps, and copies on nodes it can reach."""
 
+import contextlib
 import json
 import re
 import zlib
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from couchdiscover.sandbox.couchdb.answers import (
     OK,
+    RefusalError,
     bad_request,
     conflict,
     crash,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from couchdiscover.sandbox.couchdb.accounts import User
     from couchdiscover.sandbox.couchdb.node import Node
 
+AUTH_DESIGN = 5.0
+"""Seconds after which ``_users`` has its design document: up to as many, on real servers."""
 DEFAULT_Q = 2
 DEFAULT_N = 3
 SECURITY = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
@@ -136,7 +140,14 @@ class Databases:
             body["props"] = {}
         node.dbs.put(edit(node.dbs.get(name), name, body, None))
         node.network.spread(node, dbs=[name])
+        if name == "_users":
+            node.network.later(AUTH_DESIGN, self._make_auth_design)
         return 201 if 2 * sum(map(self._reaches, placed)) > len(placed) else 202
+
+    def _make_auth_design(self) -> None:
+        # Each node looks for it every few seconds (src/chttpd/src/chttpd_auth_cache.erl).
+        with contextlib.suppress(RefusalError):
+            self.write("_users", "_design/_auth", {"language": "javascript"}, None)
 
     def read(self, name: str, doc_id: str) -> Document:
         """One document; raises a 404 or the 500 of a database that cannot be opened."""
@@ -186,6 +197,11 @@ class Databases:
             if user.name is None:
                 raise fault(401, "unauthorized", "You are not authorized to access this db.")
             raise fault(403, "forbidden", "You are not allowed to access this db.")
+        if rest != ["_sync_shards"] and not (name in SYSTEM_DBS and rest == ["_all_docs"]):
+            # Who may read it is asked of a copy.
+            shards = self.shards(name)
+            if not any(self._holders(shards, r) for r in shards.by_range):
+                raise crash("internal_server_error", "No DB shards could be opened.")
         return self._inside(request, name, rest)
 
     def _inside(self, request: Request, name: str, rest: list[str]) -> Response:
@@ -257,7 +273,8 @@ class Databases:
         old = node.dbs.docs[name]
         node.dbs.put(edit(old, name, {}, old.winner.name, deleted=True))
         node.network.spread(node, dbs=[name])
-        return Response(200, OK)
+        named = {m for holders in ShardMap.of(old).by_range.values() for m in holders}
+        return Response(200 if 2 * sum(map(self._reaches, named)) > len(named) else 202, OK)
 
     def _info(self, name: str) -> Response:
         shards = self.shards(name)

@@ -253,6 +253,9 @@ class ClusterSetup:
         network = self._node.network
         waited = 0.0
         while True:
+            # A ping of a frozen node that is still connected comes back when that is given up.
+            if await self._node.while_hung(self._node.members):
+                waited = CONNECT_TIMEOUT_FROZEN
             with network.lock:
                 network.settle()
                 absent, frozen = self._absent()
