@@ -496,7 +496,7 @@ class Node:
 
     def _hashing_delay(self, request: Request, path: list[str]) -> float:
         given = basic(request)
-        if given is None:
+        if given is None or not self.traits.strong_hashes:
             return 0.0
         times = int(self.accounts.is_new(*given))
         match path:
