@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from couchdiscover.couch.client import Access, Fleet
 from couchdiscover.couch.observer import Observer
 from couchdiscover.decide.membership import match
-from couchdiscover.errors import UsageProblem
+from couchdiscover.errors import NotYet, UsageProblem
 from couchdiscover.kube.client import Kube
 from couchdiscover.kube.discovery import Discovery, find_target
 from couchdiscover.net.deadline import Deadline
@@ -131,6 +131,12 @@ def _through_the_api(access: Access, discovery: Discovery) -> Access:
     node that has no secret makes it set one: looking would change it. Whether a node has one can be
     seen neither without logging in nor from outside, so it must be known beforehand.
     """
+    if discovery.has_older_pods():
+        raise NotYet(
+            f"pods of StatefulSet {discovery.target.statefulset} may still run an older revision, "
+            "of which it is not known whether it sets COUCHDB_SECRET: --via api-proxy, which opens "
+            "a session at each node, would change a node that has none"
+        )
     if not discovery.sets_secret():
         raise UsageProblem(
             "--via api-proxy opens a session at each node, which would change a node that has no "

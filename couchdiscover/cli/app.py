@@ -182,6 +182,40 @@ RepairFrom = Annotated[
         metavar="POD",
     ),
 ]
+ClusterStateChoice = Annotated[
+    str | None,
+    _option(
+        "existing forms no new cluster; for scope set [default: auto]",
+        "--cluster-state",
+        env="COUCHDISCOVER_CLUSTER_STATE",
+        metavar="auto|existing",
+    ),
+]
+Mark = Annotated[
+    bool,
+    typer.Option(
+        "--mark/--no-mark",
+        envvar="COUCHDISCOVER_MARK",
+        help="Leave a mark on each verified node's volume, by which its loss is seen",
+    ),
+]
+WaitForCopies = Annotated[
+    bool,
+    typer.Option(
+        "--wait-for-copies/--no-wait-for-copies",
+        envvar="COUCHDISCOVER_WAIT_FOR_COPIES",
+        help="Wait until a node that lost its volume has its copies again",
+    ),
+]
+AllowOneCopy = Annotated[
+    bool,
+    typer.Option(
+        "--allow-one-copy",
+        envvar="COUCHDISCOVER_ALLOW_ONE_COPY",
+        help="Take several nodes with [cluster] n = 1 for meant",
+        show_default=False,
+    ),
+]
 Scheme = Annotated[
     str | None,
     _option(
@@ -194,7 +228,7 @@ Scheme = Annotated[
 Port = Annotated[
     str | None,
     _option(
-        "CouchDB's port [default: the endpoints' port named couchdb, then 5984 (6984)]",
+        "CouchDB's port [default: the endpoints' port named http(s) or couchdb, then 5984 (6984)]",
         "--port",
         env="COUCHDISCOVER_PORT",
         metavar="PORT",
@@ -318,6 +352,10 @@ def run(
     ensure_db: EnsureDb = None,
     repair: Repair = True,
     repair_from: RepairFrom = None,
+    cluster_state: ClusterStateChoice = None,
+    mark: Mark = True,
+    wait_for_copies: WaitForCopies = True,
+    allow_one_copy: AllowOneCopy = False,
     scheme: Scheme = None,
     port: Port = None,
     ca_file: CaFile = None,
@@ -350,6 +388,8 @@ def plan(
     ensure_db: EnsureDb = None,
     repair: Repair = True,
     repair_from: RepairFrom = None,
+    cluster_state: ClusterStateChoice = None,
+    allow_one_copy: AllowOneCopy = False,
     via: Via = None,
     scheme: Scheme = None,
     port: Port = None,
@@ -381,6 +421,7 @@ def check(
     timeout: Timeout = None,
     request_timeout: RequestTimeout = None,
     ensure_db: EnsureDb = None,
+    allow_one_copy: AllowOneCopy = False,
     via: Via = None,
     scheme: Scheme = None,
     port: Port = None,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from couchdiscover.errors import UsageProblem
 from couchdiscover.kube.names import is_label, is_subdomain, parse_pod_name
 from couchdiscover.state.nodes import DEFAULT_DATABASES
-from couchdiscover.state.settings import Settings, parse_size
+from couchdiscover.state.settings import ClusterState, Settings, parse_size
 from couchdiscover.state.topology import Scope
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -19,6 +19,10 @@ MAX_SECONDS = 7 * 24 * 3600.0
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DATABASE = re.compile(r"_global_changes|[a-z][a-z0-9_$()+/-]{0,237}")
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+
+CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+"""Where requests and OpenSSL are told of other certificates than the usual ones."""
 
 Parsed = TypeVar("Parsed")
 
@@ -54,9 +58,16 @@ def build_settings(raw: Mapping[str, Any], environment: Mapping[str, str]) -> Se
         repair_from=reader.text(
             "repair_from", "--repair-from", lambda name: parse_pod_name(name) is not None
         ),
+        cluster_state=reader.parse(
+            "cluster_state", "--cluster-state", _cluster_state, ClusterState.AUTO
+        ),
+        mark=raw.get("mark") is not False,
+        wait_for_copies=raw.get("wait_for_copies") is not False,
+        allow_one_copy=bool(raw.get("allow_one_copy")),
         scheme=reader.parse("scheme", "--scheme", _scheme, "http"),
         port=reader.parse("port", "--port", _port, None),
-        ca_file=reader.parse("ca_file", "--ca-file", _certificates, None),
+        ca_file=reader.parse("ca_file", "--ca-file", _certificates, None)
+        or reader.usual_certificates(environment),
         insecure_skip_tls_verify=bool(raw.get("insecure_skip_tls_verify")),
         cluster_domain=reader.text("cluster_domain", "--cluster-domain", is_subdomain),
         kubeconfig=raw.get("kubeconfig") or None,
@@ -67,6 +78,8 @@ def build_settings(raw: Mapping[str, Any], environment: Mapping[str, str]) -> Se
         via=reader.parse("via", "--via", _via, "direct"),
         environment=dict(environment),
     )
+    if settings.cluster_state is ClusterState.EXISTING and settings.scope is Scope.POD:
+        reader.problems.append("--cluster-state existing is for --scope set")
     if reader.problems:
         raise UsageProblem("; ".join(reader.problems))
     return settings
@@ -76,7 +89,9 @@ class _Reader:
     """Reads values one by one and gathers what is wrong with them."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
-        self._raw = raw
+        # Kubernetes sets COUCHDISCOVER_PORT in every pod beside a Service called couchdiscover.
+        linked = _SERVICE_LINK.match(str(raw.get("port")))
+        self._raw = {**raw, "port": None} if linked else raw
         self.problems: list[str] = []
 
     def text(self, key: str, option: str, valid: Callable[[str], bool]) -> str | None:
@@ -100,6 +115,21 @@ class _Reader:
             self.problems.append(f"{option}: {error}")
             return default
 
+    def usual_certificates(self, environment: Mapping[str, str]) -> str | None:
+        """What the environment gives instead of the usual certificates, where any are looked at."""
+        if self._raw.get("scheme") != "https" or self._raw.get("insecure_skip_tls_verify"):
+            return None
+        for variable in CERTIFICATE_VARIABLES:
+            if path := environment.get(variable):
+                if Path(path).is_dir():  # as c_rehash makes them
+                    return path
+                try:
+                    return _certificates(path)
+                except ValueError as error:
+                    self.problems.append(f"{variable}: {error}; --ca-file goes before it")
+                    return None
+        return None
+
     def databases(self) -> tuple[str, ...]:
         names = [
             name.strip()
@@ -122,6 +152,13 @@ def _scope(text: str) -> Scope | None:
         return Scope(text)
     except ValueError:
         raise ValueError(f"{text!r} is none of auto, pod, set") from None
+
+
+def _cluster_state(text: str) -> ClusterState:
+    try:
+        return ClusterState(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is none of auto, existing") from None
 
 
 def _via(text: str) -> str:

@@ -4,6 +4,7 @@ The only place that talks to CouchDB. Whatever goes wrong is raised as ``CouchFa
 """
 
 import json as jsonlib
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,18 @@ from couchdiscover.errors import Denied
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.http import BoundedAdapter, Door, Gateway, explain, refused
 from couchdiscover.output.log import LOGGER, Redactor
-from couchdiscover.state.nodes import DEFAULT_DATABASES, SetupState, ShardMap
+from couchdiscover.state.nodes import DEFAULT_DATABASES, SetupState
 from couchdiscover.state.topology import Address, Credentials, Pod
+from couchdiscover.state.volumes import Checkpoint, FileInfo, Mark, ShardFile, ShardMap, Trace
 
 SAMPLE = 25
 """Documents looked at to tell whether a system database holds more than its design documents."""
+
+MARK = "_local/couchdiscover"
+"""The local document in a node's own ``_dbs`` that says which node the volume was verified as."""
+
+OWN_FILES = frozenset({"_dbs", "_nodes", "_users", "_replicator", "_metadata"})
+"""Files that each node makes for itself: no copies of anything (CouchDB's default.ini)."""
 
 
 class CouchFailure(Exception):
@@ -45,6 +53,8 @@ class ErrorAnswer(CouchFailure):
         super().__init__(f"{request} was answered {status} {error}: {reason}")
         self.status = status
         self.reason = reason
+        self.status_word = ""
+        """What ``/_up`` gives as the status, in an answer that has no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +181,110 @@ class CouchNode:
         rows = _member(self._get(f"{path}?{urlencode(query)}"), "rows", list, path)
         return [_shard_map(row, path) for row in rows]
 
+    def up(self) -> str:
+        """The node's own word on whether it is to get requests: ``ok``, or why not."""
+        try:
+            return _plain(_member(self._get("/_up"), "status", str, "/_up"), 64)
+        except ErrorAnswer as failure:
+            if failure.status != 404:
+                raise
+            return failure.status_word or "not up"
+
+    # --- reading the volume ---
+
+    def files(self) -> frozenset[ShardFile]:
+        """Every database file on this node's volume, named by a map or not."""
+        path = "/_node/_local/_all_dbs"
+        names = _strings(self._get(path), path)
+        return frozenset(ShardFile.of(name) for name in names - OWN_FILES)
+
+    def dbs_info(self, name: str = "_local") -> FileInfo:
+        """Of a node's own ``_dbs``: its uuid above all. ``name`` may be another node's."""
+        path = f"/_node/{quote(name, safe='@')}/_dbs"
+        return _file_info(self._get(path), path)
+
+    def mark_and_traces(self) -> tuple[Mark | None, tuple[Trace, ...]]:
+        """The mark, if there is one, and who CouchDB itself remembers to have replicated with."""
+        path = "/_node/_local/_dbs/_local_docs"
+        rows = _member(self._get(f"{path}?include_docs=true"), "rows", list, path)
+        documents = [row.get("doc") for row in rows if isinstance(row, dict)]
+        known = [each for each in documents if isinstance(each, dict)]
+        marks = [_mark(each) for each in known if each.get("_id") == MARK]
+        traces = {trace for each in known for trace in _traces(each)}
+        order = sorted(traces, key=lambda trace: (trace.at, trace.node, trace.uuid), reverse=True)
+        return (marks[0] if marks else None), tuple(order)
+
+    def map_document(self, database: str) -> dict[str, Any]:
+        """A shard map's whole document, unknown keys too, with its revisions and conflicts."""
+        path = f"/_node/_local/_dbs/{quote(database, safe='')}"
+        return _object(self._get(f"{path}?revs=true&conflicts=true"), path)
+
+    def map_with_history(self, database: str) -> ShardMap:
+        """A shard map with its document's revisions."""
+        path = f"/_node/_local/_dbs/{quote(database, safe='')}"
+        return _shard_map({"id": database, "doc": self.map_document(database)}, path)
+
+    def node_documents(self) -> dict[str, dict[str, Any]]:
+        """The documents of all members in this node's ``_nodes``, by Erlang name."""
+        path = "/_node/_local/_nodes/_all_docs"
+        rows = _member(self._get(f"{path}?include_docs=true"), "rows", list, path)
+        found = {}
+        for row in rows:
+            name, document = _member(row, "id", str, path), row.get("doc")
+            if not isinstance(document, dict) or not name.isprintable():
+                raise NoAnswer(f"GET {path} gave a row without its document: not CouchDB")
+            if not name.startswith("_design/"):
+                found[name] = document
+        return found
+
+    def file_info(self, file: ShardFile) -> FileInfo:
+        """What a file on this node holds. Raises ErrorAnswer with 404 where there is none."""
+        path = _file_path(file)
+        return _file_info(self._get(path), path)
+
+    def file_is_filled(self, file: ShardFile) -> bool:
+        """Whether a file on this node has a document that is no design document."""
+        path = f"{_file_path(file)}/_all_docs"
+        rows = _member(self._get(f"{path}?limit={SAMPLE}"), "rows", list, path)
+        ids = [row.get("id", "") if isinstance(row, dict) else "" for row in rows]
+        return len(ids) >= SAMPLE or any(not str(i).startswith("_design/") for i in ids)
+
+    def file_changes_after(self, file: ShardFile, seq: int) -> bool:
+        """Whether a document of a file changed after this sequence: purges and limits do not."""
+        path = f"{_file_path(file)}/_changes"
+        return bool(_member(self._get(f"{path}?since={seq}&limit=1"), "results", list, path))
+
+    def checkpoint(self, file: ShardFile, name: str) -> Checkpoint | None:
+        """A checkpoint of internal replication, of changes or of purges; None if there is none."""
+        path = f"{_file_path(file)}/{name}"
+        try:
+            document = _object(self._get(path), path)
+        except ErrorAnswer as failure:
+            if failure.status == 404 and failure.reason == "missing":
+                return None
+            raise
+        key = "purge_seq" if name.startswith("_local/purge-") else "seq"
+        return Checkpoint(_member(document, key, int, path), _reached(document))
+
+    def local_documents(self, file: ShardFile) -> list[dict[str, Any]]:
+        """All local documents of a file. Raises NoAnswer where they are too many for one answer."""
+        path = f"{_file_path(file)}/_local_docs"
+        rows = _member(self._get(f"{path}?include_docs=true"), "rows", list, path)
+        documents = [row.get("doc") for row in rows if isinstance(row, dict)]
+        return [each for each in documents if isinstance(each, dict)]
+
+    def file_documents(self, file: ShardFile, limit: int) -> list[dict[str, Any]]:
+        """Documents of a file that are no design documents, ``limit`` at most."""
+        path = f"{_file_path(file)}/_all_docs"
+        query = urlencode({"include_docs": "true", "limit": limit})
+        rows = _member(self._get(f"{path}?{query}"), "rows", list, path)
+        documents = [row.get("doc") for row in rows if isinstance(row, dict)]
+        return [
+            each
+            for each in documents
+            if isinstance(each, dict) and not str(each.get("_id", "")).startswith("_design/")
+        ]
+
     def document(self, database: str, name: str) -> Mapping[str, Any]:
         """A document."""
         path = f"/{quote(database, safe='')}/{quote(name, safe='')}"
@@ -196,9 +310,44 @@ class CouchNode:
             return self._setup("finish_cluster")
         return self._setup("finish_cluster", ensure_dbs_exist=list(databases))
 
-    def add_member(self, name: str) -> int:
-        """Makes another node, by its Erlang name, a member of this node's cluster."""
-        return self._send("PUT", f"/_node/_local/_nodes/{quote(name, safe='@')}", {})
+    def add_member(self, name: str, document: Mapping[str, Any] | None = None) -> int:
+        """Makes another node, by its Erlang name, a member of this node's cluster.
+
+        ``document`` are its ``zone`` and the like, where it is to have some from the start.
+        """
+        path = f"/_node/_local/_nodes/{quote(name, safe='@')}"
+        return self._send("PUT", path, dict(document or {}))
+
+    def delete_member(self, name: str, revision: str) -> int:
+        """Takes a node out of this node's list of members, by its document's revision."""
+        path = f"/_node/_local/_nodes/{quote(name, safe='@')}"
+        return self._send("DELETE", f"{path}?{urlencode({'rev': revision})}")
+
+    def put_map(self, database: str, document: Mapping[str, Any]) -> int:
+        """Writes a shard map over the revision that ``document`` names; 409 if that is stale."""
+        return self._send("PUT", f"/_node/_local/_dbs/{quote(database, safe='')}", dict(document))
+
+    def put_mark(self, mark: Mark) -> int:
+        """Leaves the mark on this node's volume, over whatever mark is there."""
+        document = {
+            "format": 1,
+            "node": mark.node,
+            "uuid": mark.uuid,
+            "seen": {name: list(uuids) for name, uuids in mark.seen.items()},
+            "at": mark.at,
+        }
+        if mark.was:
+            document["was"] = list(mark.was)
+        return self._send("PUT", f"/_node/_local/_dbs/{MARK}", document)
+
+    def sync_shards(self, database: str) -> int:
+        """Has each copy of a database pushed to every other one; returns before that is done."""
+        return self._send("POST", f"/{quote(database, safe='')}/_sync_shards")
+
+    def delete_local(self, file: ShardFile, name: str, revision: str) -> int:
+        """Removes a local document of a file on this node."""
+        query = urlencode({"rev": revision})
+        return self._send("DELETE", f"{_file_path(file)}/{name}?{query}")
 
     def create_database(self, name: str) -> int:
         """Makes a database."""
@@ -304,7 +453,9 @@ class CouchNode:
         if not isinstance(answer, dict):
             return NoAnswer(f"{what} was answered {status} without JSON: not CouchDB")
         error = self._shown(answer.get("error", ""), 80)
-        return ErrorAnswer(what, status, error, self._shown(answer.get("reason", ""), 200))
+        failure = ErrorAnswer(what, status, error, self._shown(answer.get("reason", ""), 200))
+        failure.status_word = self._shown(answer.get("status", ""), 64)
+        return failure
 
     def _shown(self, text: object, limit: int) -> str:
         return _plain(self._redactor.clean(str(text)), limit)
@@ -339,10 +490,80 @@ def _stopped(method: str, gateway: Gateway, status: int, message: str) -> CouchF
     return NoAnswer(f"the API server answered {status} in its place: {message}", nobody=True)
 
 
+def _file_path(file: ShardFile) -> str:
+    return f"/_node/_local/{quote(file.path, safe='')}"
+
+
+def _file_info(answer: Any, path: str) -> FileInfo:
+    return FileInfo(
+        _uuid(_member(answer, "uuid", str, path), path),
+        documents=_member(answer, "doc_count", int, path),
+        deleted=_member(answer, "doc_del_count", int, path),
+        update_seq=_member(answer, "update_seq", int, path),
+        purge_seq=_member(answer, "purge_seq", int, path),
+    )
+
+
+def _uuid(text: str, path: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{32}", text):
+        raise NoAnswer(f"GET {path} gave no uuid: not CouchDB")
+    return text
+
+
+def _mark(document: dict[str, Any]) -> Mark | None:
+    """The mark; None where it is none that this version can read: it is no evidence then."""
+    seen = document.get("seen")
+    if document.get("format") != 1 or not isinstance(seen, dict):
+        return None
+    if not _is_word(document.get("node")) or not _is_word(document.get("uuid")):
+        return None
+    was = document.get("was")
+    return Mark(
+        document["node"],
+        document["uuid"],
+        {name: _words(uuids) for name, uuids in seen.items() if _is_word(name)},
+        _plain(document.get("at", ""), 64),
+        _words(was),
+    )
+
+
+def _is_word(value: object) -> TypeGuard[str]:
+    return _is_text(value) and 0 < len(value) <= 512 and value.isprintable()
+
+
+def _words(values: object) -> tuple[str, ...]:
+    return tuple(each for each in values if _is_word(each)) if isinstance(values, list) else ()
+
+
+def _entries(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The history of a checkpoint of internal replication."""
+    history = document.get("history")
+    groups = history.values() if isinstance(history, dict) else ()
+    return [e for group in groups if isinstance(group, list) for e in group if isinstance(e, dict)]
+
+
+def _traces(document: dict[str, Any]) -> list[Trace]:
+    if not str(document.get("_id", "")).startswith("_local/shard-sync-"):
+        return []
+    return [
+        Trace(entry[f"{side}_node"], entry[f"{side}_uuid"], _plain(entry.get("timestamp", ""), 64))
+        for entry in _entries(document)
+        for side in ("source", "target")
+        if _is_word(entry.get(f"{side}_node")) and _is_word(entry.get(f"{side}_uuid"))
+    ]
+
+
+def _reached(document: dict[str, Any]) -> int:
+    seqs = [entry.get("target_seq") for entry in _entries(document)]
+    return max((seq for seq in seqs if isinstance(seq, int)), default=0)
+
+
 def _shard_map(row: Any, path: str) -> ShardMap:
     database = _member(row, "id", str, path)
     document = row.get("doc")
-    ranges = document.get("by_range") if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        document = {}
+    ranges = document.get("by_range")
     return ShardMap(
         _plain(database, 256),
         {
@@ -350,10 +571,21 @@ def _shard_map(row: Any, path: str) -> ShardMap:
             for name, holders in (ranges.items() if isinstance(ranges, dict) else ())
             if isinstance(holders, list)
         },
-        conflicting=isinstance(document, dict) and bool(document.get("_conflicts")),
-        suffix=_suffix(document.get("shard_suffix")) if isinstance(document, dict) else "",
-        revision=_plain(document.get("_rev", ""), 128) if isinstance(document, dict) else "",
+        conflicting=bool(document.get("_conflicts")),
+        suffix=_suffix(document.get("shard_suffix")),
+        revision=_plain(document.get("_rev", ""), 128),
+        history=_revisions(document.get("_revisions")),
     )
+
+
+def _revisions(told: Any) -> tuple[str, ...]:
+    """A document's revisions, the newest first, as its ``_revisions`` tell them."""
+    if not isinstance(told, dict):
+        return ()
+    start, ids = told.get("start"), told.get("ids")
+    if not isinstance(start, int) or not isinstance(ids, list):
+        return ()
+    return tuple(f"{start - back}-{_plain(each, 64)}" for back, each in enumerate(ids))
 
 
 def _suffix(points: Any) -> str:

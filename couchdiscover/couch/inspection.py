@@ -4,14 +4,12 @@ from dataclasses import replace
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, Fleet
 from couchdiscover.couch.connectivity import likeliest_cause
+from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.findings import Inspection
 from couchdiscover.net.workers import for_each
-from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView, ShardMap
+from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
 from couchdiscover.state.topology import Topology
-
-PAGE = 250
-"""Shard maps in one answer: some 10 MB where each database has 64 ranges of three copies, and 90 ms
-of CouchDB's CPU for every answer, since these paths hash the password anew."""
+from couchdiscover.state.volumes import ShardMap
 
 DEFAULT_COPIES = 3
 """[cluster] n where nothing is set (CouchDB's default.ini)."""
@@ -41,7 +39,7 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet) -> Inspection:
     # A node that has not joined knows of its own databases only.
     for node in sorted(view.nodes, key=lambda node: (not node.finished, node.alone)):
         try:
-            maps = _shard_maps(_client(topology, fleet, node))
+            maps = read_maps(_client(topology, fleet, node))
         except CouchFailure as failure:
             problem = str(failure)
         else:
@@ -92,12 +90,3 @@ def _details(pod: str, client: CouchNode) -> NodeDetails:
         mode if mode in ("true", "nolb") else None,
         int(copies) if copies.isascii() and copies.isdigit() and copies != "0" else DEFAULT_COPIES,
     )
-
-
-def _shard_maps(client: CouchNode) -> list[ShardMap]:
-    maps: list[ShardMap] = []
-    while True:
-        page = client.shard_maps(PAGE, after=maps[-1].database if maps else None)
-        maps += page
-        if len(page) < PAGE:
-            return [each for each in maps if not each.database.startswith("_design/")]

@@ -15,9 +15,9 @@ from couchdiscover.state.nodes import (
     ClusterView,
     NodeDetails,
     NodeView,
-    ShardMap,
 )
 from couchdiscover.state.topology import Topology
+from couchdiscover.state.volumes import ShardMap
 
 SHOWN = 5
 """How many names a sentence has; the rest are counted. ``subjects`` has them all."""

@@ -8,6 +8,8 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +43,15 @@ class EndpointSlice(NamespacedAPIObject):  # type: ignore[misc]
 
 class _Adapter(BoundedAdapter, KubernetesHTTPAdapter):  # type: ignore[misc]
     """pykube's way to authenticate, over our transport."""
+
+
+def _date(text: str | None) -> datetime | None:
+    """A header's date; None where it is none."""
+    try:
+        found = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 class Missing(NotYet):
@@ -79,6 +90,9 @@ class Kube:
         self._context = context
         self._timeout = request_timeout
         self._denied_since: dict[str, float] = {}
+        self._deployments: dict[tuple[str, str], bool] = {}
+        self.server_time: datetime | None = None
+        """What the API server's clock showed at its last answer."""
         self._client = self._connect()
 
     @property
@@ -105,6 +119,33 @@ class Kube:
     def endpoints(self, namespace: str, name: str) -> Object:
         """The v1 Endpoints of a Service."""
         return self._get(pykube.Endpoint, "endpoints", namespace, name, patient=False)
+
+    def service(self, namespace: str, name: str) -> Object:
+        """A Service. Access denied is told at once: what it would tell is not needed."""
+        return self._get(pykube.Service, "services", namespace, name, patient=False)
+
+    def services(self, namespace: str) -> list[Object]:
+        """All Services of a namespace, or none where they cannot be listed."""
+
+        def read() -> list[Object]:
+            answer = pykube.Service.objects(self._client, namespace=namespace).response
+            return [item for item in answer.get("items") or [] if isinstance(item, dict)]
+
+        try:
+            return self._ask("list", f"services in {namespace}", "list on services", read, False)
+        except (NotYet, Denied):
+            return []
+
+    def has_deployment(self, namespace: str, name: str) -> bool:
+        """Whether there is a Deployment of that name, as far as it can be told; asked once."""
+        if (namespace, name) not in self._deployments:
+            try:
+                self._get(pykube.Deployment, "deployments", namespace, name, patient=False)
+                found = True
+            except (NotYet, Denied):
+                found = False
+            self._deployments[namespace, name] = found
+        return self._deployments[namespace, name]
 
     def endpoint_slices(self, namespace: str, service: str) -> list[Object]:
         """The EndpointSlices of a Service. Access denied is told at once: there is a fallback."""
@@ -218,6 +259,9 @@ class Kube:
             return DeniedForNow(text, denial)
         return denial
 
+    def _note(self, response: requests.Response, **_: object) -> None:
+        self.server_time = _date(response.headers.get("date")) or self.server_time
+
     # --- connecting ---
 
     def _reconnect(self) -> None:
@@ -243,6 +287,7 @@ class Kube:
             raise UsageProblem(self._config_problem(error)) from None
         client.session.trust_env = False  # neither proxies nor netrc of the environment
         client.session.max_redirects = 0  # the token goes where it was meant to
+        client.session.hooks["response"].append(self._note)
         return client
 
     def _choose_context(self, config: Any, context: str) -> None:

@@ -1,15 +1,16 @@
 """Kubernetes → Topology: who is to be a member, where each node is, who administers them."""
 
-import ipaddress
 import re
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from couchdiscover.errors import UsageProblem
 from couchdiscover.kube.client import DeniedForNow, Forbidden, Kube, Missing
+from couchdiscover.kube.credentials import container_credentials, own_credentials
+from couchdiscover.kube.endpoints import Endpoints, own_addresses
 from couchdiscover.kube.environment import ContainerEnvironment, Value, decode_data
 from couchdiscover.kube.names import (
     PodIdentity,
@@ -18,21 +19,38 @@ from couchdiscover.kube.names import (
     parse_host_name,
     parse_pod_name,
 )
-from couchdiscover.output.log import LOGGER
-from couchdiscover.state.settings import MAX_SIZE, Settings, parse_size
-from couchdiscover.state.topology import EPMD_PORT, Address, Credentials, Pod, Scope, Topology
-
-CREDENTIAL_PAIRS = (
-    ("COUCHDB_ADMIN_USER", "COUCHDB_ADMIN_PASS"),  # couchdiscover's own, since 0.2
-    ("COUCHDB_USER", "COUCHDB_PASSWORD"),  # the official image's
+from couchdiscover.kube.objects import (
+    Object,
+    StatefulSetObject,
+    as_dicts,
+    is_headless,
+    only_ipv6,
+    selects,
+    told_labels,
+    told_selector,
 )
+from couchdiscover.output.log import LOGGER
+from couchdiscover.state.settings import MAX_SIZE, ClusterState, Settings, parse_size
+from couchdiscover.state.topology import Address, Credentials, Pod, Scope, Topology
+
 COOKIE_VARIABLES = ("ERLANG_COOKIE", "COUCHDB_ERLANG_COOKIE")
 SECRET_VARIABLE = "COUCHDB_SECRET"  # noqa: S105 - the name of a variable
 SIZE_VARIABLE = "COUCHDB_CLUSTER_SIZE"
+FLAG_VARIABLES = ("ERL_FLAGS", "ERL_AFLAGS", "ERL_ZFLAGS")
 
-DEFAULT_PORTS = {"http": 5984, "https": 6984}
 DEFAULT_DOMAIN = "cluster.local"
 RESOLV_CONF = Path("/etc/resolv.conf")
+
+STALE_SECONDS = 5.0
+"""While an object is missing, the StatefulSet that names it is read again this often only."""
+
+FORBIDDEN_SECONDS = 10.0
+"""A Service that may not be read is asked for again this often only."""
+
+THREE_WAYS = (
+    "make CouchDB a native sidecar (an initContainer before it with restartPolicy: Always), run "
+    "couchdiscover in a postStart hook of CouchDB's container, or in a Job"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +109,11 @@ def find_target(settings: Settings, kube: Kube) -> Target:
             f"--scope pod, but {socket.gethostname()} is no pod of StatefulSet {statefulset}: use "
             "--scope set, or set POD_NAME and POD_NAMESPACE (downward API)"
         )
+    if scope is Scope.POD and settings.cluster_state is ClusterState.EXISTING:
+        raise UsageProblem(
+            "--cluster-state existing is for --scope set: in scope pod the first pod of a new "
+            "StatefulSet could never be in"
+        )
     domain = settings.cluster_domain or (own.cluster_domain if own else None) or _searched_domain()
     return Target(namespace, statefulset, scope, own, domain or DEFAULT_DOMAIN)
 
@@ -119,77 +142,107 @@ class Discovery:
     _data: dict[tuple[str, str], Mapping[str, str] | None] = field(default_factory=dict, repr=False)
     _warnings: dict[str, None] = field(default_factory=dict)
     _size_hidden: bool = False
+    _secret_hidden: bool = False
+    _kept: tuple[float, StatefulSetObject] | None = None
+    _service: "_Service | None" = None
+    _ask_service_at: float = 0.0
 
     def topology(self) -> Topology:
         """The StatefulSet as it stands. Raises UsageProblem, NotYet or Denied."""
         target = self.target
-        spec = self._spec()
-        container = self._container(spec)
+        found = self._statefulset()
+        container = found.container(self.settings.container)
+        self._refuse_plain_init(found, container)
         environment = self._environment(container)
-        replicas, start = _count(spec.get("replicas"), 1), _count(_ordinals(spec).get("start"), 0)
-        if not 0 < replicas <= MAX_SIZE:
-            raise UsageProblem(
-                f"StatefulSet {target.statefulset} in {target.namespace} has {replicas} replicas: "
-                f"a cluster is made of 1 to {MAX_SIZE} nodes"
-            )
-        size = self._size(environment, replicas)
-        ordinals = list(range(start, start + size))
-        if target.own and target.own.ordinal not in ordinals:
-            ordinals.append(target.own.ordinal)  # a pod that runs here is to be a member
-        service = str(
-            spec.get("serviceName") or (target.own and target.own.service) or target.statefulset
+        ordinals, beyond = self._ordinals(found, environment)
+        service_name = str(
+            found.spec.get("serviceName")
+            or (target.own and target.own.service)
+            or target.statefulset
         )
-        if not is_label(service):
+        if not is_label(service_name):
             raise UsageProblem(
-                f"StatefulSet {target.statefulset} names {service!r} as its Service: that is no "
-                "name of one (spec.serviceName)"
+                f"StatefulSet {target.statefulset} names {service_name!r} as its Service: that is "
+                "no name of one (spec.serviceName)"
             )
-        published = self._published(service, container)
-        pods = tuple(self._pod(ordinal, service, published) for ordinal in sorted(ordinals))
-        names = {pod.name for pod in pods}
-        beyond = [f"{target.statefulset}-{ordinal}" for ordinal in range(start, start + replicas)]
-        self._check_cookie(environment, len(pods))
+        endpoints = self._endpoints(service_name, container)
+        pods = tuple(self._pod(ordinal, service_name, endpoints) for ordinal in ordinals)
+        service = self._look_at_service(service_name, found, endpoints, pods)
+        if service.blind:
+            own = target.own.pod if target.own else None
+            pods = tuple(
+                replace(pod, obscure=pod.name != own and not endpoints.addresses(pod.name))
+                for pod in pods
+            )
+        self._check_repair_from(pods)
+        self._check_cookie(container, len(pods))
+        intended = self.sets_secret(container) is not False
+        self._kept = None  # nothing was missing: the next look reads it anew
         return Topology(
             namespace=target.namespace,
             statefulset=target.statefulset,
-            service=service,
+            service=service_name,
             expected=pods,
-            beyond=tuple(name for name in beyond if name not in names),
+            beyond=beyond,
             own=target.own.pod if target.own and target.scope is Scope.POD else None,
-            unpublished=published.unready,
+            unpublished=endpoints.unready,
             warnings=tuple(self._warnings),
+            service_problem=service.problem,
+            created_pods=found.created_pods,
+            rollout=found.rollout,
+            outdated=found.outdated,
+            age=found.age(self.kube.server_time),
+            secret_intended=intended,
+            volumes_persistent=found.volumes_persistent(container),
+            ipv6_only=self._is_ipv6_only(endpoints, service),
         )
 
     # --- the StatefulSet ---
 
-    def _spec(self) -> Mapping[str, Any]:
-        found = self.kube.statefulset(self.target.namespace, self.target.statefulset)
-        spec = found.get("spec")
-        return spec if isinstance(spec, dict) else {}
+    def _statefulset(self) -> StatefulSetObject:
+        """The StatefulSet. Raises Missing, which names a Deployment that stands in its place."""
+        if self._kept is not None and time.monotonic() - self._kept[0] < STALE_SECONDS:
+            return self._kept[1]
+        target = self.target
+        try:
+            found = self.kube.statefulset(target.namespace, target.statefulset)
+        except Missing as missing:
+            if self.kube.has_deployment(target.namespace, target.statefulset):
+                raise Missing(
+                    f"{missing}, but a Deployment of that name does: couchdiscover is for the pods "
+                    "of a StatefulSet, one StatefulSet for a cluster"
+                ) from None
+            raise
+        self._kept = (time.monotonic(), StatefulSetObject(target.statefulset, found))
+        return self._kept[1]
 
-    def _container(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The container that runs CouchDB; native sidecars are initContainers that stay."""
-        template = _dict(_dict(spec.get("template")).get("spec"))
-        candidates = _dicts(template.get("containers")) + [
-            container
-            for container in _dicts(template.get("initContainers"))
-            if container.get("restartPolicy") == "Always"
-        ]
-        by_name = {str(container.get("name")): container for container in candidates}
-        wanted = self.settings.container
-        if wanted is None:
-            for name in ("couchdb", self.target.statefulset):
-                if name in by_name:
-                    return by_name[name]
-            if len(candidates) == 1:
-                return candidates[0]
-        elif wanted in by_name:
-            return by_name[wanted]
-        which = f"no container {wanted}" if wanted else "no container named couchdb"
-        raise UsageProblem(
-            f"StatefulSet {self.target.statefulset} has {which}, only "
-            f"{', '.join(sorted(by_name)) or 'none'}; name CouchDB's with --container"
-        )
+    def _refuse_plain_init(self, found: StatefulSetObject, container: Object) -> None:
+        if self.target.scope is not Scope.POD:
+            return
+        if (name := found.runs_before(container)) is not None:
+            raise UsageProblem(
+                f"initContainer {name} of StatefulSet {found.name} runs couchdiscover before "
+                f"CouchDB's container {container.get('name')} can start, so it would wait for ever:"
+                f" {THREE_WAYS}"
+            )
+
+    def _ordinals(
+        self, found: StatefulSetObject, environment: ContainerEnvironment
+    ) -> tuple[list[int], tuple[str, ...]]:
+        """The ordinals of the members to be, and the pods on top of them."""
+        target, replicas, start = self.target, found.replicas, found.first_ordinal
+        if not 0 <= replicas <= MAX_SIZE:
+            raise UsageProblem(
+                f"StatefulSet {target.statefulset} in {target.namespace} has {replicas} replicas: "
+                f"a cluster is made of 1 to {MAX_SIZE} nodes"
+            )
+        size = self._size(environment, replicas) if replicas else 0
+        ordinals = list(range(start, start + size))
+        if target.own and target.own.ordinal not in ordinals:
+            ordinals.append(target.own.ordinal)  # a pod that runs here is to be a member
+        everyone = range(start, start + replicas)
+        beyond = tuple(f"{target.statefulset}-{at}" for at in everyone if at not in ordinals)
+        return sorted(ordinals), beyond
 
     def _size(self, environment: ContainerEnvironment, replicas: int) -> int:
         size = self.settings.size
@@ -217,10 +270,27 @@ class Discovery:
             self._warn(f"{SIZE_VARIABLE} is not looked for, and spec.replicas counts: {error}")
             return None
 
-    def _check_cookie(self, environment: ContainerEnvironment, nodes: int) -> None:
-        if nodes == 1 or environment.mentions(*COOKIE_VARIABLES):
+    def _check_repair_from(self, pods: tuple[Pod, ...]) -> None:
+        """A typing error would let the majority overwrite the very values that were meant."""
+        wanted = self.settings.repair_from
+        if wanted is None or not pods or wanted in {pod.name for pod in pods}:
             return
-        if "-setcookie" in environment.literal("ERL_FLAGS"):
+        raise UsageProblem(
+            f"--repair-from {wanted}: that is none of the {len(pods)} nodes of StatefulSet "
+            f"{self.target.statefulset} ({pods[0].name} to {pods[-1].name})"
+        )
+
+    def _check_cookie(self, container: Object, nodes: int) -> None:
+        environment = self._environment(container)
+        if nodes <= 1 or environment.mentions(*COOKIE_VARIABLES) or _has_flags_file(container):
+            return
+        flags = [environment.literal(name) for name in FLAG_VARIABLES]
+        words = [word for key in ("command", "args") for word in _texts(container.get(key))]
+        if None in flags or any(  # by reference, or in a file: then it is not known
+            option in (text or "")
+            for text in [*flags, *words]
+            for option in ("-setcookie", "-args_file")
+        ):
             return
         self._warn(
             "no Erlang cookie is set (COUCHDB_ERLANG_COOKIE): nodes with the default cookie let "
@@ -233,106 +303,164 @@ class Discovery:
 
     # --- the endpoints ---
 
-    def _published(self, service: str, container: Mapping[str, Any]) -> "_Published":
+    def _endpoints(self, service: str, container: Object) -> Endpoints:
         """Addresses by pod: EndpointSlices, else Endpoints.
 
         Where both may not be read it is DNS; a Service that is not there yet publishes nothing.
         """
-        port = self.settings.port
-        fallback = port or _choose_port(_container_ports(container), self.settings.scheme)
-        fallback = fallback or DEFAULT_PORTS[self.settings.scheme]
-        published = _Published(self.settings.scheme, port, fallback)
+        found = Endpoints(self.settings.scheme, self.settings.port, container)
         namespace = self.target.namespace
         try:
             slices = self.kube.endpoint_slices(namespace, service)
-            published.readable = True
+            found.readable = True
         except (Forbidden, Missing):
             slices = []
         for part in slices:
-            published.add_slice(part)
+            found.add_slice(part)
         if slices:
-            return published
+            return found
         try:
-            published.add_endpoints(self.kube.endpoints(namespace, service))
-            published.readable = True
+            found.add_endpoints(self.kube.endpoints(namespace, service))
+            found.readable = True
         except (Forbidden, Missing):
             LOGGER.debug(f"Service {service} in {namespace} has no Endpoints that can be read")
-        if not published.readable:
+        if not found.readable:
             self._warn(
                 f"neither EndpointSlices nor Endpoints of Service {service} in {namespace} can be "
                 "read: nodes are looked for by their DNS names"
             )
-        return published
+        return found
 
-    def _pod(self, ordinal: int, service: str, published: "_Published") -> Pod:
+    def _pod(self, ordinal: int, service: str, endpoints: Endpoints) -> Pod:
         target = self.target
         name = f"{target.statefulset}-{ordinal}"
         host_name = f"{name}.{service}.{target.namespace}.svc.{target.cluster_domain}"
-        addresses = published.addresses(name)
+        addresses, obscure = endpoints.addresses(name), not endpoints.readable
         if target.scope is Scope.POD and target.own and target.own.pod == name:
-            addresses = _own_addresses(addresses, self.settings.environment, published.port)
-        elif not addresses and not published.readable:
-            addresses = [Address(host_name, published.port)]
-        return Pod(name, ordinal, host_name, tuple(addresses))
+            environment = self.settings.environment
+            addresses, obscure = own_addresses(name, addresses, environment, endpoints.port), False
+        elif not addresses and not endpoints.readable:
+            addresses = [Address(host_name, endpoints.port)]
+        return Pod(name, ordinal, host_name, tuple(addresses), obscure)
+
+    # --- the Service ---
+
+    def _look_at_service(
+        self, name: str, found: StatefulSetObject, endpoints: Endpoints, pods: tuple[Pod, ...]
+    ) -> "_Service":
+        """What keeps the Service from giving each pod an address and a name.
+
+        It is read again only while some pod has no address.
+        """
+        if self._service is not None and self._service.name == name:
+            lacking = [pod for pod in pods if not endpoints.addresses(pod.name)]
+            if not lacking and self._service.problem is None:
+                return self._service
+        unseen = endpoints.readable and not endpoints.present
+        if time.monotonic() < self._ask_service_at:
+            return _unseen_service(name, unseen)
+        try:
+            obj = self.kube.service(self.target.namespace, name)
+        except Missing:
+            self._service = _Service(name, self._no_service(name, found), blind=True)
+        except Forbidden:
+            self._ask_service_at = time.monotonic() + FORBIDDEN_SECONDS
+            self._service = None
+            return _unseen_service(name, unseen)
+        else:
+            self._service = self._judge(name, obj, found)
+        return self._service
+
+    def _no_service(self, name: str, found: StatefulSetObject) -> str:
+        said = found.spec.get("serviceName")
+        where = (
+            "spec.serviceName" if said else "spec.serviceName is empty, so the StatefulSet's name"
+        )
+        fitting = self._fitting(found)
+        return f"Service {name} ({where}) is not there" + (fitting and f"; {fitting}")
+
+    def _judge(self, name: str, obj: Object, found: StatefulSetObject) -> "_Service":
+        problem = None
+        blind = not selects(obj, found.labels)
+        if blind:
+            problem = (
+                f"Service {name} publishes none of the pods: does its selector "
+                f"({told_selector(obj) or 'none'}) match the template's labels "
+                f"({told_labels(found.labels)})?"
+            )
+        elif not is_headless(obj):
+            fitting = self._fitting(found)
+            problem = (
+                f"Service {name} (spec.serviceName) is not headless, so the pods have no names of "
+                "their own: it must have clusterIP: None, and be made anew for that"
+            ) + (fitting and f"; {fitting}")
+        return _Service(name, problem, blind, only_ipv6(obj))
+
+    def _fitting(self, found: StatefulSetObject) -> str:
+        """The Services that spec.serviceName could name, in words, or nothing."""
+        names = [
+            str(obj.get("metadata", {}).get("name"))
+            for obj in self.kube.services(self.target.namespace)
+            if is_headless(obj) and selects(obj, found.labels)
+        ]
+        if not names:
+            return ""
+        return f"headless and selecting these pods: {', '.join(sorted(names)[:3])}"
+
+    def _is_ipv6_only(self, endpoints: Endpoints, service: "_Service") -> bool:
+        """By the addresses that are published, else the Service's, else those of the own pod."""
+        environment = self.settings.environment
+        if endpoints.hosts:
+            return all(":" in host for host in endpoints.hosts)
+        own = environment.get("POD_IP") or environment.get("KUBERNETES_SERVICE_HOST") or ""
+        return service.only_ipv6 or ":" in own
 
     # --- the credentials ---
 
-    def credentials(self) -> Credentials:
+    def credentials(self, *, anew: bool = False) -> Credentials:
         """CouchDB's administrator: from the own environment, else the CouchDB container's.
 
-        Raises UsageProblem where there is none, NotYet or Denied where it cannot be read.
+        With ``anew`` the objects are read again, which are read once otherwise: a password may have
+        been changed. Raises UsageProblem where there is none, NotYet or Denied where it cannot be
+        read.
         """
-        tried: list[str] = []
-        environment = self.settings.environment
-        for user_key, password_key in CREDENTIAL_PAIRS:
-            user, password = (
-                _own_value(environment, user_key),
-                _own_value(environment, password_key),
+        if anew:
+            self._data.clear()
+            self._kept = None
+        found, halves = own_credentials(self.settings.environment)
+        if found is None:
+            statefulset = self._statefulset()
+            container = statefulset.container(self.settings.container)
+            found = container_credentials(
+                self._environment(container), container, statefulset.others(container), halves
             )
-            if user is not None and password is not None:
-                return self._checked(user, password, f"couchdiscover's own {user_key}")
-            if user is not None or password is not None:
-                tried.append(f"{password_key if password is None else user_key} is not set here")
-        container = self._container(self._spec())
-        resolved = self._environment(container)
-        for user_key, password_key in CREDENTIAL_PAIRS:
-            name = resolved.get(user_key)
-            word = resolved.get(password_key) if name else None
-            if name and word:
-                return self._checked(name.text, word.text, word.source)
-        keys = " or ".join(" and ".join(pair) for pair in CREDENTIAL_PAIRS)
-        raise UsageProblem(
-            f"no credentials: {keys} are neither in couchdiscover's own environment nor in that of "
-            f"container {container.get('name')} of StatefulSet {self.target.statefulset}"
-            + (f" ({'; '.join(tried)})" if tried else "")
-        )
+        for note in found.notes:
+            self._warn(note)
+        return found.credentials
 
-    def sets_secret(self) -> bool:
-        """Whether the container's environment gives every node a chttpd_auth secret."""
+    def sets_secret(self, container: Object | None = None) -> bool | None:
+        """Whether the container's environment gives every node a chttpd_auth secret.
+
+        A Secret is read only where it may lack the key. None where it cannot be told.
+        """
+        if container is None:
+            container = self._statefulset().container(self.settings.container)
+        environment = self._environment(container)
+        certain = environment.certainly_sets(SECRET_VARIABLE)
+        if certain is not None or self._secret_hidden:
+            return certain
         try:
-            value = self._environment(self._container(self._spec())).get(SECRET_VARIABLE)
-        except Forbidden:
-            return False
+            value = environment.get(SECRET_VARIABLE)
+        except (Forbidden, DeniedForNow):  # not waited for, nor asked for again
+            self._secret_hidden = True
+            return None
         return value is not None and bool(value.text)
 
-    def _checked(self, user: str, password: str, source: str) -> Credentials:
-        for what, value in (("user name", user), ("password", password)):
-            if not value:
-                raise UsageProblem(f"the {what} ({source}) is empty")
-            if value.endswith(("\n", "\r")):
-                self._warn(
-                    f"the {what} ({source}) ends with a line break, and is used as it is; "
-                    "`echo -n`, or `kubectl create secret --from-literal`, makes it without"
-                )
-        try:
-            f"{user}{password}".encode()
-        except UnicodeEncodeError:
-            raise UsageProblem(f"the user name or password ({source}) is no UTF-8") from None
-        if ":" in user:
-            raise UsageProblem(f"the user name ({source}) has a colon, which HTTP cannot transport")
-        return Credentials(user, password, source)
+    def has_older_pods(self) -> bool:
+        """Whether pods may still run another template than the one that is read here."""
+        return self._statefulset().outdated
 
-    def _environment(self, container: Mapping[str, Any]) -> ContainerEnvironment:
+    def _environment(self, container: Object) -> ContainerEnvironment:
         fields = {"metadata.namespace": self.target.namespace}
         if self.target.own:
             fields["metadata.name"] = self.target.own.pod
@@ -354,126 +482,30 @@ class Discovery:
         return self._data[kind, name]
 
 
-@dataclass(slots=True)
-class _Published:
-    """What the endpoints of the headless Service say."""
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What was found out of the Service. ``blind``: what it does not publish may well run."""
 
-    scheme: str
-    fixed_port: int | None
-    port: int
-    readable: bool = False
-    unready: bool = False
-    _found: dict[str, list[tuple[bool, bool, Address]]] = field(default_factory=dict)
-
-    def addresses(self, pod: str) -> list[Address]:
-        """A pod's addresses, the likeliest first; those of a pod that is leaving only if alone."""
-        found = sorted(self._found.get(pod, ()), key=lambda entry: entry[:2])
-        staying = [entry for entry in found if not entry[0]]
-        return list(dict.fromkeys(address for *_, address in staying or found))
-
-    def add_slice(self, part: Mapping[str, Any]) -> None:
-        """An EndpointSlice: "endpoints" and "ports" are null as long as no pod has an address."""
-        if part.get("addressType") == "FQDN":
-            return
-        port = self._port(part.get("ports"))
-        for endpoint in _dicts(part.get("endpoints")):
-            conditions = _dict(endpoint.get("conditions"))
-            leaving = conditions.get("terminating") is True
-            if conditions.get("ready") is False and not leaving:
-                self.unready = True
-            hosts = endpoint.get("addresses")
-            for host in hosts[:1] if isinstance(hosts, list) else ():
-                self._add(endpoint, host, port, leaving)
-
-    def add_endpoints(self, endpoints: Mapping[str, Any]) -> None:
-        """v1 Endpoints: no "subsets" as long as no pod has an address."""
-        for subset in _dicts(endpoints.get("subsets")):
-            port = self._port(subset.get("ports"))
-            unready = _dicts(subset.get("notReadyAddresses"))
-            self.unready = self.unready or bool(unready)
-            for address in [*_dicts(subset.get("addresses")), *unready]:
-                self._add(address, address.get("ip"), port, False)
-
-    def _port(self, ports: object) -> int:
-        pairs = [(str(p.get("name") or ""), p.get("port")) for p in _dicts(ports)]
-        return self.fixed_port or _choose_port(pairs, self.scheme) or self.port
-
-    def _add(self, endpoint: Mapping[str, Any], host: object, port: int, leaving: bool) -> None:
-        pod = _dict(endpoint.get("targetRef")).get("name") or endpoint.get("hostname")
-        try:
-            version = ipaddress.ip_address(str(host)).version
-        except ValueError:
-            return
-        entry = (leaving, version == 6, Address(str(host), port))
-        self._found.setdefault(str(pod), []).append(entry)
+    name: str
+    problem: str | None = None
+    blind: bool = False
+    only_ipv6: bool = False
 
 
-def _choose_port(ports: Iterable[tuple[str, object]], scheme: str) -> int | None:
-    """CouchDB's port among several: by name, by number, else the only one."""
-    numbers = {name: port for name, port in ports if isinstance(port, int)}
-    for name in ("couchdb", scheme):
-        if name in numbers:
-            return numbers[name]
-    values = [number for number in numbers.values() if number != EPMD_PORT]  # Erlang's, not HTTP
-    if DEFAULT_PORTS[scheme] in values:
-        return DEFAULT_PORTS[scheme]
-    return values[0] if len(values) == 1 else None
+def _unseen_service(name: str, unseen: bool) -> _Service:
+    """What can be said of a Service that may not be read: what its endpoints tell."""
+    problem = f"Service {name} (spec.serviceName) has no endpoints at all: is it there?"
+    return _Service(name, problem if unseen else None, blind=unseen)
 
 
-def _container_ports(container: Mapping[str, Any]) -> list[tuple[str, object]]:
-    return [
-        (str(port.get("name") or at), port.get("containerPort"))
-        for at, port in enumerate(_dicts(container.get("ports")))
-    ]
+def _has_flags_file(container: Object) -> bool:
+    """Whether a file is mounted that may hold the cookie."""
+    paths = [str(mount.get("mountPath") or "") for mount in as_dicts(container.get("volumeMounts"))]
+    return any(
+        path.endswith((".erlang.cookie", "vm.args")) or path.rstrip("/") == "/opt/couchdb/etc"
+        for path in paths
+    )
 
 
-def _own_addresses(
-    published: Sequence[Address], environment: Mapping[str, str], port: int
-) -> list[Address]:
-    """Where the own node may listen: its published address, else the pod's; then loopback.
-
-    A node that is bound to 127.0.0.1 is reached from its own pod only, and there it can be enabled.
-    """
-    addresses = list(published)
-    if not addresses and (ip := environment.get("POD_IP")):
-        addresses = [Address(ip, port)]
-    if not addresses:
-        try:
-            found = socket.getaddrinfo(socket.gethostname(), port, type=socket.SOCK_STREAM)
-            addresses = [Address(str(found[0][4][0]), port)]
-        except OSError:
-            addresses = []
-    first = addresses[0] if addresses else Address("127.0.0.1", port)
-    loopback = "::1" if ":" in first.host else "127.0.0.1"
-    return list(dict.fromkeys([*addresses, Address(loopback, first.port)]))
-
-
-def _own_value(environment: Mapping[str, str], key: str) -> str | None:
-    """A variable of the own environment, or the file that its _FILE variant names."""
-    if key in environment:
-        return environment[key]
-    path = environment.get(f"{key}_FILE")
-    if not path:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageProblem(
-            f"{key}_FILE names {path}, which cannot be read ({type(error).__name__})"
-        ) from None
-
-
-def _count(value: object, default: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
-
-
-def _ordinals(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _dict(spec.get("ordinals"))
-
-
-def _dict(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _dicts(value: object) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+def _texts(value: object) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list) else []

@@ -25,6 +25,15 @@ class Source(Protocol):
         """The data of a Secret or ConfigMap by its kind; None where it is optional and missing."""
 
 
+def told_origin(entry: Mapping[str, Any]) -> str:
+    """Where an entry of a container's ``env`` has its value from, in words; nothing is read."""
+    name, reference = entry.get("name"), entry.get("valueFrom")
+    for kind, member in (("Secret", "secretKeyRef"), ("ConfigMap", "configMapKeyRef")):
+        if isinstance(reference, dict) and isinstance(ref := reference.get(member), dict):
+            return f"{name} from {kind} {ref.get('name')}"
+    return str(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A variable's value and the object that it came from, in words."""
@@ -53,10 +62,35 @@ class ContainerEnvironment:
         """Whether an entry of such a name is there, or ``envFrom`` may bring one; reads nothing."""
         return bool(self._env_from) or any(entry.get("name") in names for entry in self._env)
 
-    def literal(self, name: str) -> str:
-        """The value as it is written down, or nothing; reads nothing."""
+    def literal(self, name: str) -> str | None:
+        """The value as it is written down, None where it is by reference; reads nothing."""
         entries = [entry for entry in self._env if entry.get("name") == name]
-        return str(entries[-1].get("value") or "") if entries else ""
+        if not entries:
+            return ""
+        value = entries[-1].get("value")
+        if value is None and "valueFrom" in entries[-1]:
+            return None
+        return None if _REFERENCE.search(str(value or "")) else str(value or "")
+
+    def certainly_sets(self, name: str) -> bool | None:
+        """Whether a pod cannot start without the variable; reads nothing.
+
+        None where that depends on a Secret or a ConfigMap that is optional, or on ``envFrom``.
+        """
+        for entry in reversed(self._env):
+            if entry.get("name") != name:
+                continue
+            reference = entry.get("valueFrom")
+            if entry.get("value") or not isinstance(reference, dict):
+                return bool(entry.get("value"))
+            kinds = ("secretKeyRef", "configMapKeyRef")
+            optional = (
+                bool(ref.get("optional"))
+                for k in kinds
+                if isinstance(ref := reference.get(k), dict)
+            )
+            return None if any(optional) else True
+        return None if self._env_from else False
 
     def get(self, name: str) -> Value | None:
         """The variable's value, or None where it is not set.

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -61,6 +62,7 @@ class Resource:
 
 
 RESOURCES = (
+    Resource("apps", "v1", "deployments", "Deployment"),
     Resource("apps", "v1", "statefulsets", "StatefulSet"),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Resource("", "v1", "configmaps", "ConfigMap"),
@@ -288,7 +290,11 @@ class KubernetesApi:
                 response = self._route(request, user)
         except _StatusError as error:
             response = error.response
-        headers = {"cache-control": "no-cache, private", **response.headers}
+        headers = {
+            "cache-control": "no-cache, private",
+            "date": format_datetime(datetime.now(UTC), usegmt=True),
+            **response.headers,
+        }
         self.requests.append(
             ApiRequest(
                 time=time.monotonic(),

@@ -1,10 +1,11 @@
 """What CouchDB says: one look at every node."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from couchdiscover.state.topology import Address
+from couchdiscover.state.volumes import Volume
 
 SYSTEM_DATABASES = frozenset({"_users", "_replicator", "_global_changes"})
 """Databases that CouchDB makes for itself (manual, "System databases")."""
@@ -70,6 +71,7 @@ class NodeView:
     uptime: float | None = None
     severed: str | None = None
     overdue: frozenset[str] = frozenset()
+    volume: Volume | None = None
 
     @property
     def finished(self) -> bool:
@@ -154,23 +156,3 @@ class NodeDetails:
     pod: str
     maintenance: str | None = None
     copies: int = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ShardMap:
-    """Where the copies of a database are: for each range, the Erlang names of those that hold one.
-
-    ``suffix`` ends the files' names. ``revision`` is its document's; ``conflicting`` where that has
-    other revisions that lost: the copies those name are not used.
-    """
-
-    database: str
-    by_range: Mapping[str, tuple[str, ...]]
-    conflicting: bool = False
-    suffix: str = ""
-    revision: str = ""
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The Erlang names of all that are to hold a copy of any range."""
-        return frozenset(name for names in self.by_range.values() for name in names)

@@ -3,11 +3,19 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from couchdiscover.state.nodes import DEFAULT_DATABASES
 from couchdiscover.state.topology import Scope
 
 MAX_SIZE = 10_000
+
+
+class ClusterState(StrEnum):
+    """Whether a new cluster may be formed."""
+
+    AUTO = "auto"
+    EXISTING = "existing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,10 @@ class Settings:
     ensure_dbs: tuple[str, ...] = ()
     repair: bool = True
     repair_from: str | None = None
+    cluster_state: ClusterState = ClusterState.AUTO
+    mark: bool = True
+    wait_for_copies: bool = True
+    allow_one_copy: bool = False
     scheme: str = "http"
     port: int | None = None
     ca_file: str | None = None

@@ -26,27 +26,60 @@ class Address:
         return f"{host}:{self.port}"
 
 
+class Published(StrEnum):
+    """Whether Kubernetes has published an address for a pod."""
+
+    YES = "yes"
+    NONE = "none"
+    """It has not: the pod does not exist yet, or has no IP yet (a postStart hook still runs)."""
+    UNKNOWN = "unknown"
+    """It cannot be told: the Service is not there, selects other pods, or cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A pod of the StatefulSet that is to be a member.
 
     ``addresses`` are tried in their order; there are none as long as Kubernetes has published none.
-    ``host_name`` is the fully qualified name that the headless Service gives the pod.
+    ``host_name`` is the fully qualified name that the headless Service gives the pod. ``obscure``
+    is true where no address could have been published for it that would be seen here, whether the
+    pod runs or not.
     """
 
     name: str
     ordinal: int
     host_name: str
     addresses: tuple[Address, ...] = ()
+    obscure: bool = False
+
+    @property
+    def published(self) -> Published:
+        """Whether an address of it is published; the own pod's is taken to be."""
+        if self.obscure:
+            return Published.UNKNOWN
+        return Published.YES if self.addresses else Published.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
     """The StatefulSet as it stands.
 
-    ``expected`` are the members to be, by ordinal. ``beyond`` are pods on top of the wanted
-    size. ``own`` is the pod this process runs in, where it is one of them. ``unpublished`` is true
-    where the headless Service hides pods that are not ready.
+    ``expected`` are the members to be, by ordinal; none where the set is scaled to 0. ``beyond``
+    are pods on top of the wanted size. ``own`` is the pod this process runs in, where it is one of
+    them. ``unpublished`` is true where the headless Service hides pods that are not ready.
+    ``service_problem`` says, in words, why the Service gives the pods no address or no name.
+
+    ``created_pods`` is ``status.replicas``: how many pods there are, by the controller's last word;
+    None where it has not said so yet. ``rollout`` is true while one is under way by the status;
+    with ``OnDelete`` or a partition, where revisions differ for ever, it never is. ``outdated`` is
+    true where pods may still run an older template than the one read here. ``age`` is how long ago
+    the StatefulSet was created, in seconds by the API server's own clock; None where it did not
+    say.
+
+    ``secret_intended`` is true where the CouchDB container's environment sets COUCHDB_SECRET, or
+    may set it and that could not be read. ``volumes_persistent`` tells whether CouchDB's data is on
+    PersistentVolumeClaims; None where the template does not show it. ``ipv6_only`` is true where
+    pods have no IPv4 address, also where they are reached by their names.
     """
 
     namespace: str
@@ -57,6 +90,14 @@ class Topology:
     own: str | None = None
     unpublished: bool = False
     warnings: tuple[str, ...] = ()
+    service_problem: str | None = None
+    created_pods: int | None = None
+    rollout: bool = False
+    outdated: bool = False
+    age: float | None = None
+    secret_intended: bool = False
+    volumes_persistent: bool | None = None
+    ipv6_only: bool = False
 
     def pod(self, name: str) -> Pod | None:
         """The expected pod of that name."""

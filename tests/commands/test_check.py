@@ -59,12 +59,17 @@ def kinds(ended: Ended) -> dict[str, str]:
 
 
 def shards(box: Sandbox, database: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Changes the shard map of a database by hand."""
+    """Changes the shard map of a database by hand, ``by_range``; ``by_node`` must say the same."""
     host, port = box.address("couchdb-0")
     url = f"http://{host}:{port}/_node/_local/_dbs/{database}"
     auth = ("admin", box.deployment.password.encode())
     document = requests.get(url, auth=auth, timeout=10).json()
     change(document)
+    by_node: dict[str, list[str]] = {}
+    for hash_range, holders in document["by_range"].items():
+        for holder in holders:
+            by_node.setdefault(holder, []).append(hash_range)
+    document["by_node"] = by_node
     answer = requests.put(url, json=document, auth=auth, timeout=10)
     assert answer.status_code == 201, answer.text
 

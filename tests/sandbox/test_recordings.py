@@ -10,6 +10,7 @@ import asyncio
 import base64
 import functools
 import json
+import math
 import re
 import sys
 from collections.abc import Awaitable, Callable
@@ -63,16 +64,15 @@ class Stage(Network):
 
     def set_up(self, count: int, **options: Any) -> list[Node]:
         """Fresh nodes in place of those there were. A callable option gets the node's number."""
-        self.nodes.clear()
-        self.links.clear()
-        self._events.clear()
-        self._syncs.clear()
+        self.clear()
         self.uuids.clear()
         options = {"secret": lambda i: f"secret-{i}"} | options
         for i in range(count):
             given = {key: value(i) if callable(value) else value for key, value in options.items()}
             name = f"couchdb@rec-{i}.{DOMAIN}"
-            Node(self, name=name, address=f"127.0.0.{10 + i}", **given)
+            node = Node(self, name=name, address=f"127.0.0.{10 + i}", **given)
+            # Recorded in less than the five seconds after which CouchDB fills ``_users`` by itself.
+            node.databases.auth_design_after = math.inf
         return list(self.nodes.values())
 
     async def play(self, count: int, pause: float = 0.5) -> None:

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 import socket
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from couchdiscover.kube.client import Forbidden, Missing
 from couchdiscover.kube.discovery import Discovery, Target, find_target, own_identity
 from couchdiscover.kube.names import PodIdentity
 from couchdiscover.state.settings import Settings
-from couchdiscover.state.topology import Address, Scope
+from couchdiscover.state.topology import Address, Published, Scope
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "k8s-1.36.2"
 PASSWORD = "s3cret-Pa$$ wörd"
@@ -28,10 +30,18 @@ def recorded(name: str) -> Any:
     return json.loads((RECORDED / f"{name}.json").read_text())
 
 
+def service(name: str = "couchdb", **spec: Any) -> Object:
+    return {
+        "metadata": {"name": name},
+        "spec": {"clusterIP": "None", "selector": {"app": "couchdb"}, **spec},
+    }
+
+
 class FakeKube:
     """Objects by resource and name, an error in place of one that is refused, and what was read."""
 
     namespace: str | None = None
+    server_time: datetime | None = None
 
     def __init__(self, **objects: Any) -> None:
         self.objects: dict[str, Any] = {
@@ -40,6 +50,9 @@ class FakeKube:
             "endpoints": recorded("endpoints-5-all-ready"),
             "secret": recorded("secret"),
             "config_map": {"metadata": {"name": "couchdb-env"}},  # of envFrom; not recorded
+            "service": service(),
+            "services": [],
+            "deployment": False,
             **objects,
         }
         self.read: list[str] = []
@@ -65,6 +78,18 @@ class FakeKube:
         found: Object = self._find(what, name)
         if found["metadata"]["name"] != name:
             raise Missing(f"{what}/{name} does not exist")
+        return found
+
+    def service(self, namespace: str, name: str) -> Object:
+        found: Object = self._find("service", name)
+        return found
+
+    def services(self, namespace: str) -> list[Object]:
+        found: list[Object] = self._find("services", "")
+        return found
+
+    def has_deployment(self, namespace: str, name: str) -> bool:
+        found: bool = self._find("deployment", name)
         return found
 
     def endpoints(self, namespace: str, name: str) -> Object:
@@ -379,14 +404,15 @@ def test_a_size_that_may_hide_in_a_forbidden_secret_stops_nobody() -> None:
         assert len(topology.expected) == 3
         (warning,) = topology.warnings
         assert "may not get secrets/couchdb" in warning
-    assert kube.read.count("secret/couchdb") == 1
+    assert kube.read.count("secret/couchdb") == 2  # for each variable that it may hold, once
     assert found.credentials().user == "admin"
 
 
-def test_no_replicas() -> None:
+@pytest.mark.parametrize("size", [None, 3])  # a constant of the container's environment, say
+def test_a_set_that_is_scaled_to_zero_expects_nobody(size: int | None) -> None:
     kube = FakeKube(statefulset=recorded("variant-statefulset-zero"))
-    with pytest.raises(UsageProblem, match="0 replicas"):
-        discover(kube).topology()
+    topology = discover(kube, size=size, repair_from="couchdb-0").topology()
+    assert (topology.expected, topology.beyond, topology.warnings) == ((), (), ())
 
 
 @pytest.mark.parametrize("replicas", [-1, 10_001, 2**31 - 1])
@@ -424,6 +450,335 @@ def test_a_service_name_that_is_a_path() -> None:
 def test_odd_statefulsets_have_no_container(obj: Object) -> None:
     with pytest.raises(UsageProblem, match="only none; name CouchDB's with --container"):
         discover(FakeKube(statefulset=obj)).topology()
+
+
+# --- what else the StatefulSet says -----------------------------------------------------------
+
+
+def with_status(generation: int = 2, **status: Any) -> Object:
+    obj = statefulset()
+    obj["metadata"]["generation"] = generation
+    obj["status"] = status
+    return obj
+
+
+DONE = {
+    "observedGeneration": 2,
+    "replicas": 3,
+    "updatedReplicas": 3,
+    "currentRevision": "a",
+    "updateRevision": "a",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "created", "rollout", "outdated"),
+    [
+        ({}, None, False, False),
+        ({"replicas": 0}, None, False, False),  # as it is created: nobody has looked yet
+        (DONE, 3, False, False),
+        ({**DONE, "observedGeneration": 1}, 3, True, True),
+        ({**DONE, "updateRevision": "b", "updatedReplicas": 1}, 3, True, True),
+        ({**DONE, "updateRevision": "b"}, 3, True, False),  # the last pod is not ready yet
+        ({**DONE, "replicas": 2, "updatedReplicas": 2}, 2, False, False),  # pods to be created
+        ({"observedGeneration": 2}, 0, False, False),
+        ({"observedGeneration": 2, "replicas": 3}, 3, False, False),  # revisions are not told
+    ],
+)
+def test_the_status(status: Object, created: int | None, rollout: bool, outdated: bool) -> None:
+    topology = discover(FakeKube(statefulset=with_status(**status))).topology()
+    assert (topology.created_pods, topology.rollout, topology.outdated) == (
+        created,
+        rollout,
+        outdated,
+    )
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [{"type": "OnDelete"}, {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}],
+)
+def test_revisions_that_differ_for_ever_are_no_rollout(strategy: Object) -> None:
+    obj = with_status(**{**DONE, "updateRevision": "b", "updatedReplicas": 1})
+    obj["spec"]["updateStrategy"] = strategy
+    topology = discover(FakeKube(statefulset=obj)).topology()
+    assert (topology.rollout, topology.outdated) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("created", "clock", "age"),
+    [
+        ("2026-11-23T03:04:23Z", "2026-11-23T04:04:23Z", 3600.0),
+        ("2026-11-23T03:04:23Z", "2026-11-23T03:04:22Z", 0.0),
+        ("2026-11-23T03:04:23Z", None, None),
+        (None, "2026-11-23T04:04:23Z", None),
+        ("yesterday", "2026-11-23T04:04:23Z", None),
+        ("2026-11-23T03:04:23", "2026-11-23T04:04:23Z", None),
+    ],
+)
+def test_the_age_by_the_api_servers_clock(
+    created: str | None, clock: str | None, age: float | None
+) -> None:
+    obj = statefulset()
+    obj["metadata"]["creationTimestamp"] = created
+    kube = FakeKube(statefulset=obj)
+    kube.server_time = datetime.fromisoformat(clock) if clock else None
+    assert discover(kube).topology().age == age
+
+
+def claims(*names: str) -> list[Object]:
+    return [{"metadata": {"name": name}} for name in names]
+
+
+def mounts(*pairs: tuple[str, str]) -> list[Object]:
+    return [{"name": name, "mountPath": path} for name, path in pairs]
+
+
+@pytest.mark.parametrize(
+    ("mounted", "claimed", "volumes", "persistent"),
+    [
+        (mounts(("data", "/opt/couchdb/data")), claims("data"), [], True),
+        (mounts(("data", "/opt/couchdb/data/")), claims("data"), [], True),
+        (mounts(("data", "/opt/couchdb")), claims("data"), [], True),
+        (mounts(("data", "/opt/couchdb/data")), [], [{"name": "data", "emptyDir": {}}], False),
+        (
+            mounts(("data", "/opt/couchdb/data")),
+            [],
+            [{"name": "data", "persistentVolumeClaim": {"claimName": "x"}}],
+            True,
+        ),
+        (mounts(("data", "/opt/couchdb/data")), [], [{"name": "data", "hostPath": {}}], None),
+        (
+            mounts(("data", "/opt/couchdb"), ("fast", "/opt/couchdb/data")),
+            claims("data"),
+            [{"name": "fast", "ephemeral": {}}],
+            False,
+        ),
+        ([], claims("data"), [], False),  # of the template, and not mounted there
+        (mounts(("conf", "/opt/couchdb/etc")), [], [{"name": "conf", "configMap": {}}], False),
+        (mounts(("data", "/bitnami/couchdb")), claims("data"), [], None),
+    ],
+)
+def test_whether_the_data_outlives_its_pod(
+    mounted: list[Object], claimed: list[Object], volumes: list[Object], persistent: bool | None
+) -> None:
+    obj = statefulset([{"name": "couchdb", "volumeMounts": mounted}], volumeClaimTemplates=claimed)
+    obj["spec"]["template"]["spec"]["volumes"] = volumes
+    assert discover(FakeKube(statefulset=obj)).topology().volumes_persistent is persistent
+
+
+def from_secret(name: str, **more: Any) -> Object:
+    ref = {"name": "couchdb", "key": "cookieAuthSecret", **more}
+    return {"name": name, "valueFrom": {"secretKeyRef": ref}}
+
+
+@pytest.mark.parametrize(
+    ("env", "secret", "intended", "reads"),
+    [
+        ([], None, False, 0),
+        (literals(COUCHDB_SECRET="x"), None, True, 0),
+        (literals(COUCHDB_SECRET=""), None, False, 0),
+        ([from_secret("COUCHDB_SECRET")], Forbidden("no"), True, 0),  # there, or no pod starts
+        ([from_secret("COUCHDB_SECRET", optional=True)], None, True, 1),
+        ([from_secret("COUCHDB_SECRET", optional=True, key="nope")], None, False, 1),
+        ([from_secret("COUCHDB_SECRET", optional=True)], Forbidden("no"), True, 1),  # unknown
+    ],
+)
+def test_whether_the_session_secret_is_intended(
+    env: list[Object], secret: object, intended: bool, reads: int
+) -> None:
+    kube = FakeKube(statefulset=statefulset(env=env), **({"secret": secret} if secret else {}))
+    found = discover(kube)
+    assert [found.topology().secret_intended for _ in range(2)] == [intended, intended]
+    assert kube.read.count("secret/couchdb") == reads
+
+
+@pytest.mark.parametrize("wanted", ["couchdb-3", "couch-0"])
+def test_to_repair_from_a_pod_that_is_none_of_the_set(wanted: str) -> None:
+    told = f"--repair-from {wanted}: that is none of the 3 nodes .*couchdb-0 to couchdb-2"
+    with pytest.raises(UsageProblem, match=told):
+        discover(FakeKube(), repair_from=wanted).topology()
+    discover(FakeKube(), repair_from="couchdb-2").topology()
+
+
+def test_a_deployment_in_its_place_is_told() -> None:
+    missing = Missing("statefulsets/couchdb in couch does not exist")
+    with pytest.raises(Missing, match=r"does not exist$"):
+        discover(FakeKube(statefulset=missing)).topology()
+    with pytest.raises(Missing, match=r"a Deployment of that name does: .* for the pods of a"):
+        discover(FakeKube(statefulset=missing, deployment=True)).topology()
+
+
+# --- a plain initContainer --------------------------------------------------------------------
+
+OURS_BY_IMAGE = {"name": "setup", "image": "ghcr.io/someone/couchdiscover:1"}
+
+
+def plain(**more: Any) -> Object:
+    return {"name": "setup", "image": "python:3", **more}
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        OURS_BY_IMAGE,
+        {**OURS_BY_IMAGE, "args": ["run"]},
+        {**OURS_BY_IMAGE, "args": ["--timeout", "5m"]},
+        plain(command=["couchdiscover"]),
+        plain(command=["/opt/venv/bin/couchdiscover", "run", "-o", "json"]),
+        plain(command=["python3", "-m", "couchdiscover"], args=["run"]),
+        plain(command=["sh", "-c", "pip install couchdiscover && exec couchdiscover run"]),
+        plain(command=["/bin/sh", "-ec"], args=["FOO=1 couchdiscover\n"]),
+        plain(command=["sh", "-c", "until couchdiscover; do sleep 1; done"]),
+        {"name": "setup", "image": "x", "env": literals(COUCHDISCOVER_TIMEOUT="5m")},
+    ],
+)
+def test_an_init_container_that_runs_before_its_own_couchdb(setup: Object) -> None:
+    kube = FakeKube(statefulset=statefulset(sidecars=[setup]))
+    told = (
+        "initContainer setup of StatefulSet couchdb .* before CouchDB's container couchdb .*"
+        "restartPolicy: Always.*postStart.*a Job"
+    )
+    with pytest.raises(UsageProblem, match=told):
+        discover(kube, OWN, Scope.POD).topology()
+    assert discover(kube).topology().expected  # a Job
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        plain(command=["true"]),
+        {**OURS_BY_IMAGE, "command": ["true"]},
+        {**OURS_BY_IMAGE, "command": ["cp", "/usr/local/bin/couchdiscover", "/shared"]},
+        {**OURS_BY_IMAGE, "command": ["sh", "-c", "cp -r /opt/couchdiscover /shared/"]},
+        {**OURS_BY_IMAGE, "args": ["check", "--wait", "-s", "other"]},
+        {**OURS_BY_IMAGE, "args": ["--version"]},
+        {**OURS_BY_IMAGE, "restartPolicy": "Always"},
+        plain(command=["sh", "-c", "echo 'couchdiscover run' > /etc/motd"]),
+        plain(command=["sh", "-c", "couchdiscover check # couchdiscover run"]),
+        plain(command=["sh", "-c", "it's not closed"]),
+        plain(command=[]),
+        {"name": "setup"},
+    ],
+)
+def test_an_init_container_that_does_not(setup: Object) -> None:
+    kube = FakeKube(statefulset=statefulset(sidecars=[setup]))
+    assert discover(kube, OWN, Scope.POD, container="couchdb").topology().own == "couchdb-1"
+
+
+def test_an_init_container_after_a_native_sidecar_is_as_it_should_be() -> None:
+    couchdb = {"name": "couchdb", "restartPolicy": "Always"}
+    obj = statefulset([{"name": "metrics"}], sidecars=[couchdb, OURS_BY_IMAGE])
+    assert discover(FakeKube(statefulset=obj), OWN, Scope.POD).topology().own == "couchdb-1"
+
+
+# --- the Service ------------------------------------------------------------------------------
+
+NOBODY = slices(([], []))
+PUBLISHED = {"couchdb-0": "yes", "couchdb-1": "none", "couchdb-2": "none"}
+OBSCURE = {"couchdb-0": "yes", "couchdb-1": "unknown", "couchdb-2": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("obj", "told", "expected"),
+    [
+        (service(), None, PUBLISHED),
+        (
+            Missing("no"),
+            r"^Service couchdb \(spec.serviceName\) is not there$",
+            OBSCURE,
+        ),
+        (
+            service(selector={"app": "couch"}),
+            r"^Service couchdb publishes none of the pods: does its selector \(app=couch\) match "
+            r"the template's labels \(app=couchdb\)\?$",
+            OBSCURE,
+        ),
+        (service(selector=None), r"selector \(none\)", OBSCURE),
+        (
+            service(selector={"app": "couchdb", "statefulset.kubernetes.io/pod-name": "couchdb-0"}),
+            "does its selector",
+            OBSCURE,
+        ),
+        (service(clusterIP="10.96.0.1"), "is not headless.*clusterIP: None", PUBLISHED),
+        (Forbidden("no"), None, PUBLISHED),  # its slices are there, so it is
+    ],
+)
+def test_the_service(obj: Any, told: str | None, expected: dict[str, str]) -> None:
+    one = slices(([endpoint("couchdb-0", "10.0.0.1")], HTTP_PORT))
+    topology = discover(FakeKube(service=obj, slices=one)).topology()
+    assert {pod.name: pod.published for pod in topology.expected} == expected
+    if told is None:
+        assert topology.service_problem is None
+    else:
+        assert re.search(told, topology.service_problem or "")
+
+
+def test_services_that_would_fit_are_named_where_they_can_be_listed() -> None:
+    others = [service("couchdb-hl"), service("x", clusterIP="10.0.0.1"), service("y", selector={})]
+    kube = FakeKube(service=Missing("no"), services=others)
+    told = discover(kube).topology().service_problem or ""
+    assert told.endswith("; headless and selecting these pods: couchdb-hl")
+
+
+def test_a_service_that_may_not_be_read_and_has_no_endpoints_is_unknown() -> None:
+    kube = FakeKube(service=Forbidden("no"), slices={"items": []}, endpoints=Missing("no"))
+    found = discover(kube)
+    for _ in range(2):
+        topology = found.topology()
+        assert {pod.published for pod in topology.expected} == {Published.UNKNOWN}
+        assert "has no endpoints at all: is it there?" in (topology.service_problem or "")
+    assert kube.read.count("service/couchdb") == 1  # and not at each look
+
+
+@pytest.mark.parametrize("refusal", [Forbidden("no"), Missing("no such resource")])
+def test_without_any_endpoints_to_read_nothing_is_known(refusal: Exception) -> None:
+    topology = discover(FakeKube(slices=refusal, endpoints=Forbidden("no"))).topology()
+    assert {pod.published for pod in topology.expected} == {Published.UNKNOWN}
+
+
+def test_the_own_pod_is_there_whatever_the_service(named: Callable[[str | None], None]) -> None:
+    kube = FakeKube(service=Missing("no"), slices={"items": []}, endpoints=Missing("no"))
+    topology = discover(kube, OWN, Scope.POD).topology()
+    found = {pod.name: pod.published for pod in topology.expected}
+    assert found == {"couchdb-0": "unknown", "couchdb-1": "yes", "couchdb-2": "unknown"}
+
+
+def test_a_service_is_read_again_only_while_somebody_lacks_an_address() -> None:
+    kube = FakeKube()
+    found = discover(kube)
+    found.topology()
+    found.topology()
+    assert kube.read.count("service/couchdb") == 1
+    kube.objects["slices"] = NOBODY
+    kube.objects["service"] = Missing("deleted")
+    assert {pod.published for pod in found.topology().expected} == {Published.UNKNOWN}
+    kube.objects["service"] = service()
+    assert {pod.published for pod in found.topology().expected} == {Published.NONE}
+
+
+@pytest.mark.parametrize(
+    ("objects", "environment", "expected"),
+    [
+        ({"slices": slices(([endpoint("couchdb-0", "fd00::1")], []), kind="IPv6")}, {}, True),
+        ({}, {"POD_IP": "fd00::9"}, False),  # what is published counts
+        ({"slices": NOBODY}, {"POD_IP": "fd00::9"}, True),
+        ({"slices": NOBODY}, {"POD_IP": "10.0.0.1"}, False),
+        ({"slices": NOBODY}, {}, False),
+        ({"slices": NOBODY, "service": service(ipFamilies=["IPv6"])}, {}, True),
+        ({"slices": NOBODY, "service": service(ipFamilies=["IPv4", "IPv6"])}, {}, False),
+        (
+            {"slices": Forbidden("no"), "endpoints": Forbidden("no"), "service": Forbidden("no")},
+            {"KUBERNETES_SERVICE_HOST": "fd00::1"},
+            True,
+        ),
+    ],
+)
+def test_pods_without_ipv4(
+    objects: dict[str, Any], environment: dict[str, str], expected: bool
+) -> None:
+    topology = discover(FakeKube(**objects), environment=environment).topology()
+    assert topology.ipv6_only is expected
 
 
 # --- which container --------------------------------------------------------------------------
@@ -483,16 +838,18 @@ def test_no_such_container(wanted: str | None, told: str) -> None:
     ("ports", "settings", "expected"),
     [
         ([port("metrics", 9100), port("couchdb", 15984)], {}, 15984),
-        ([port("http", 80), port("couchdb", 15984)], {}, 15984),
+        ([port("http", 80), port("couchdb", 15984)], {}, 80),
+        ([port("couchdb", 5984), port("https", 6443)], {"scheme": "https"}, 6443),
         ([port("metrics", 9100), port("http", 8080)], {}, 8080),
         ([port("metrics", 9100), port("https", 8443)], {"scheme": "https"}, 8443),
         ([port("http", 5984), port("https", 8443)], {"scheme": "https"}, 8443),
         ([port("a", 9100), port("b", 5984)], {}, 5984),
         ([port("a", 5984), port("b", 6984)], {"scheme": "https"}, 6984),
-        ([port("web", 8080)], {}, 8080),
-        ([port("", 8080)], {}, 8080),
-        ([{"port": 8080}], {}, 8080),
         # Nothing to choose by: the container's port named couchdb.
+        ([port("web", 8080)], {}, 5984),
+        ([port("", 8080)], {}, 5984),
+        ([{"port": 8080}], {}, 5984),
+        ([port("epmd", 4369), port("dist", 9100)], {}, 5984),
         ([port("a", 1), port("b", 2)], {}, 5984),
         ([port("epmd", 4369)], {}, 5984),  # Erlang's port mapper speaks no HTTP
         ([], {}, 5984),
@@ -506,9 +863,39 @@ def test_the_port(ports: list[Object], settings: dict[str, Any], expected: int) 
 
 
 @pytest.mark.parametrize(
+    ("ports", "flags", "expected"),
+    [
+        ([port("web", 8080)], "", 8080),
+        ([port("", 8080)], "", 8080),
+        ([{"port": 8080}], "", 8080),
+        ([port("web", 8080), port("epmd", 4369), port("dist", 9100)], "", 8080),
+        ([port("web", 8080), port("dist", 9200)], "-kernel inet_dist_listen_min 9200", 8080),
+        (
+            [port("dist", 9201)],
+            "-kernel inet_dist_listen_min 9200 -kernel inet_dist_listen_max 9210",
+            5984,
+        ),
+        ([port("epmd", 4369)], "", 5984),
+        ([port("dist", 9100)], "", 5984),
+        ([port("web", 8080), port("more", 8081)], "", 5984),
+    ],
+)
+def test_the_only_port_of_the_endpoints(ports: list[Object], flags: str, expected: int) -> None:
+    plain = {"name": "couchdb", "env": literals(ERL_FLAGS=flags)}
+    kube = FakeKube(
+        statefulset=statefulset([plain]),
+        slices=slices(([endpoint("couchdb-0", "10.0.0.1")], ports)),
+    )
+    topology = discover(kube).topology()
+    assert topology.expected[0].addresses == (Address("10.0.0.1", expected),)
+
+
+@pytest.mark.parametrize(
     ("ports", "scheme", "expected"),
     [
         ([{"containerPort": 8080}], "http", 8080),
+        ([{"containerPort": 8080}, {"containerPort": 9100}], "http", 8080),
+        ([{"containerPort": 7000, "name": "https"}, {"containerPort": 5984}], "https", 7000),
         ([{"containerPort": 1}, {"containerPort": 5984}], "http", 5984),
         ([{"containerPort": 1}, {"containerPort": 2}], "http", 5984),
         ([{"containerPort": 1}, {"containerPort": 2}], "https", 6984),
@@ -663,6 +1050,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
+    monkeypatch.setattr(socket, "gethostname", lambda: "couchdb-1")
     resolve(None)
     return resolve
 
@@ -670,7 +1058,16 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
 @pytest.mark.parametrize(
     ("published", "pod_ip", "by_name", "expected"),
     [
-        ("10.0.0.1", "10.9.9.9", "10.8.8.8", ["10.0.0.1:5984", "127.0.0.1:5984"]),
+        ("10.0.0.1", "10.9.9.9", "10.8.8.8", ["10.9.9.9:5984", "10.0.0.1:5984", "127.0.0.1:5984"]),
+        ("10.0.0.1", None, "10.8.8.8", ["10.8.8.8:5984", "10.0.0.1:5984", "127.0.0.1:5984"]),
+        ("10.0.0.1", "no address", None, ["10.0.0.1:5984", "127.0.0.1:5984"]),
+        ("10.0.0.1", "10.0.0.1", None, ["10.0.0.1:5984", "127.0.0.1:5984"]),
+        (
+            "10.0.0.1",
+            "fd00::9",
+            None,
+            ["[fd00::9]:5984", "10.0.0.1:5984", "[::1]:5984", "127.0.0.1:5984"],
+        ),
         ("fd00::1", None, None, ["[fd00::1]:5984", "[::1]:5984"]),
         (None, "10.9.9.9", "10.8.8.8", ["10.9.9.9:5984", "127.0.0.1:5984"]),
         (None, "fd00::9", None, ["[fd00::9]:5984", "[::1]:5984"]),
@@ -693,6 +1090,16 @@ def test_the_own_node(
     environment = {"POD_IP": pod_ip} if pod_ip else {}
     found = addresses(discover(kube, OWN, Scope.POD, environment=environment))
     assert (found["couchdb-0"], found["couchdb-1"]) == ([], expected)
+
+
+def test_a_host_name_that_is_not_the_pods_comes_after_what_is_published(
+    named: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-7")
+    named("10.8.8.8")
+    kube = FakeKube(slices=slices(([endpoint("couchdb-1", "10.0.0.1")], HTTP_PORT)))
+    found = addresses(discover(kube, OWN, Scope.POD))
+    assert found["couchdb-1"] == ["10.0.0.1:5984", "127.0.0.1:5984"]
 
 
 def test_the_own_node_where_no_endpoints_can_be_read(named: Callable[[str | None], None]) -> None:
@@ -835,16 +1242,17 @@ def test_files_that_cannot_be_read(tmp_path: Path, content: bytes | None, told: 
         discover(FakeKube(), environment=environment).credentials()
 
 
-def test_a_trailing_newline_is_used_and_told() -> None:
+def test_a_line_break_at_the_end_is_left_out_and_told() -> None:
     secret = recorded("variant-secret-trailing-newline")
     ref = {"secretKeyRef": {"name": "withnl", "key": "adminPassword"}}
     env = [*literals(COUCHDB_USER="admin"), {"name": "COUCHDB_PASSWORD", "valueFrom": ref}]
     found = discover(FakeKube(statefulset=statefulset(env=env, replicas=1), secret=secret))
-    assert found.credentials().password == "hunter2\n"
+    assert found.credentials().password == "hunter2"
     (warning,) = found.topology().warnings
-    assert "password (COUCHDB_PASSWORD of container couchdb, Secret withnl) ends with a line" in (
-        warning
-    )
+    assert (
+        "password (COUCHDB_PASSWORD of container couchdb, Secret withnl) ends with a line break, "
+        "which is left out"
+    ) in warning
     assert "hunter2" not in warning
 
 
@@ -880,7 +1288,7 @@ def secret_with(**data: str) -> Object:
         (
             {"secret": secret_with(adminUsername="admin", adminPassword="")},
             {},
-            "the password .*Secret couchdb.* is empty",
+            r"COUCHDB_PASSWORD \(.*Secret couchdb\) is empty",
         ),
     ],
 )

@@ -11,10 +11,10 @@ from couchdiscover.state.nodes import (
     NodeDetails,
     NodeView,
     SetupState,
-    ShardMap,
     Unreachable,
 )
 from couchdiscover.state.topology import Address, Pod, Topology
+from couchdiscover.state.volumes import ShardMap
 
 DOMAIN = "couchdb.db.svc.cluster.local"
 LOW, HIGH = "00000000-7fffffff", "80000000-ffffffff"

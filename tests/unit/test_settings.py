@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from couchdiscover.cli.settings import MAX_SECONDS, build_settings, parse_duration
 from couchdiscover.errors import UsageProblem
-from couchdiscover.state.settings import MAX_SIZE, Settings, parse_size
+from couchdiscover.state.settings import MAX_SIZE, ClusterState, Settings, parse_size
 from couchdiscover.state.topology import Scope
 
 
@@ -121,6 +121,10 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
             "ensure_dbs": ["orders,_users", "a/b , orders", "_global_changes"],
             "repair": False,
             "repair_from": "my.couch-1",
+            "cluster_state": "auto",
+            "mark": False,
+            "wait_for_copies": False,
+            "allow_one_copy": True,
             "scheme": "https",
             "port": "6984",
             "ca_file": str(ca_file),
@@ -142,6 +146,10 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
         ensure_dbs=("orders", "a/b", "_global_changes"),
         repair=False,
         repair_from="my.couch-1",
+        cluster_state=ClusterState.AUTO,
+        mark=False,
+        wait_for_copies=False,
+        allow_one_copy=True,
         scheme="https",
         port=6984,
         ca_file=str(ca_file),
@@ -153,6 +161,32 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     )
     assert settings.verify == str(ca_file)
     assert settings.databases == ("_users", "_replicator", "orders", "a/b", "_global_changes")
+
+
+def test_no_new_cluster_is_for_the_whole_set() -> None:
+    settings = build_settings({"cluster_state": "existing"}, {})
+    assert settings.cluster_state is ClusterState.EXISTING
+
+
+@pytest.mark.parametrize("link", ["tcp://10.96.0.7:80", "udp://[fd00::1]:80"])
+def test_the_address_of_a_service_called_couchdiscover_is_no_port(link: str) -> None:
+    assert build_settings({"port": link}, {}).port is None
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_the_usual_variables_name_certificates_too(tmp_path: Path, variable: str) -> None:
+    ca_file, named = tmp_path / "ca.pem", tmp_path / "named.pem"
+    for path in (ca_file, named):
+        trustme.CA().cert_pem.write_to_path(path)
+    environment = {variable: str(ca_file)}
+    assert build_settings({"scheme": "https"}, environment).verify == str(ca_file)
+    both = {"scheme": "https", "ca_file": str(named)}
+    assert build_settings(both, environment).verify == str(named)
+    skipped = {"scheme": "https", "insecure_skip_tls_verify": True}
+    assert build_settings(skipped, {variable: "/no/such/file"}).verify is False
+    assert build_settings({}, {variable: "/no/such/file"}).verify is True  # http: never looked at
+    with pytest.raises(UsageProblem, match=f"{variable}: there is no file.*--ca-file"):
+        build_settings({"scheme": "https"}, {variable: "/no/such/file"})
 
 
 def test_to_skip_the_verification_wins_over_a_ca_file(tmp_path: Path) -> None:
@@ -183,6 +217,11 @@ def test_to_skip_the_verification_wins_over_a_ca_file(tmp_path: Path) -> None:
         ({"ensure_dbs": ["a" * 239]}, "--ensure-db"),
         ({"ensure_dbs": ["1a"]}, "--ensure-db"),
         ({"repair_from": "couchdb"}, "--repair-from 'couchdb'"),
+        ({"cluster_state": "new"}, "--cluster-state: 'new' is none of auto, existing"),
+        (
+            {"cluster_state": "existing", "scope": "pod"},
+            "--cluster-state existing is for --scope set",
+        ),
         ({"scheme": "ftp"}, "--scheme: 'ftp'"),
         ({"port": "0"}, "--port: '0'"),
         ({"port": "65536"}, "--port"),

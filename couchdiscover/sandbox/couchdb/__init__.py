@@ -2,5 +2,6 @@
 
 from couchdiscover.sandbox.couchdb.network import Network
 from couchdiscover.sandbox.couchdb.node import Exchange, Node
+from couchdiscover.sandbox.couchdb.volume import Volume
 
-__all__ = ["Exchange", "Network", "Node"]
+__all__ = ["Exchange", "Network", "Node", "Volume"]

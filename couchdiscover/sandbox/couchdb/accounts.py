@@ -6,39 +6,25 @@ import hashlib
 import hmac
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import formatdate
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 from couchdiscover.sandbox.couchdb.answers import OK, LoginError, RefusalError, fault
 from couchdiscover.sandbox.couchdb.config import derive, salt_of, verify
+from couchdiscover.sandbox.couchdb.databases import Databases
+from couchdiscover.sandbox.couchdb.member import Member
+from couchdiscover.sandbox.couchdb.network import Network
 from couchdiscover.sandbox.couchdb.sessions import SESSION_SECONDS
+from couchdiscover.sandbox.couchdb.user import User
 from couchdiscover.sandbox.couchdb.versions import Traits
 from couchdiscover.sandbox.http import Request, Response
-
-if TYPE_CHECKING:
-    from couchdiscover.sandbox.couchdb.node import Node
 
 LOCKOUT_FAILURES = 5
 _NO_COOKIE = "AuthSession=; Version=1; Path=/; HttpOnly"
 _SHA1, _SHA256 = Traits("3.3.3"), Traits("3.5.2")
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Whom a request comes from. Without a name it is anybody."""
-
-    name: str | None = None
-    roles: tuple[str, ...] = ()
-    by: str | None = None
-    """``cookie`` or ``default`` (basic authentication); None where nobody was authenticated."""
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether everything is allowed."""
-        return "_admin" in self.roles
 
 
 def basic(request: Request) -> tuple[str, str] | None:
@@ -56,8 +42,12 @@ def basic(request: Request) -> tuple[str, str] | None:
 class Accounts:
     """The door of one node."""
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: Member, network: Network, databases: Databases) -> None:
         self._node = node
+        self._network = network
+        self._databases = databases
+        self.hashed_at = 0.0
+        """When an admin's password can be right, by the network's clock: after the first boot."""
         self.lockout_seconds = 300.0
         """How long an account stays locked; not a delay, so the network's pace leaves it alone."""
         self.handlers: tuple[str, ...] = ()
@@ -71,6 +61,11 @@ class Accounts:
         self._failures.clear()
         self._known.clear()
         self.handlers = self._node.config.authentication_handlers
+
+    @property
+    def hashing_admins(self) -> bool:
+        """Whether this is the moment of the first boot at which no password is right."""
+        return self._network.now() < self.hashed_at
 
     def is_new(self, name: str, password: str) -> bool:
         """Whether this password costs the node a full hashing, as its first use does."""
@@ -95,11 +90,6 @@ class Accounts:
             raise self._denied("Authentication required.")
         return User()
 
-    def admin(self, user: User, reason: str = "You are not a server admin.") -> None:
-        """Raises RefusalError for anybody but an admin: 401 also for a user who has logged in."""
-        if not user.is_admin:
-            raise fault(401, "unauthorized", reason)
-
     def authorize(self, user: User, method: str, path: list[str]) -> None:
         """Raises RefusalError where a path is for admins only, whether it is known or not.
 
@@ -110,7 +100,7 @@ class Accounts:
             return
         match path:
             case ["_node", _, "_system" | "_stats" | "_prometheus", *_]:
-                self.admin(user, "You are not a server admin or read-only metrics user")
+                user.must_be_admin("You are not a server admin or read-only metrics user")
             case ["_up" | "_uuids" | "_session" | "_replicate" | "_utils", *_]:
                 pass
             case ["_all_dbs" | "_dbs_info" | "_active_tasks"] if not traits.names_itself:
@@ -120,13 +110,13 @@ class Accounts:
             case ["_users" | "_replicator", below, *_] if below not in ("_all_docs", "_changes"):
                 pass
             case [first, *_] if first.startswith("_"):
-                self.admin(user)
+                user.must_be_admin()
 
     def login(self, name: str, password: str, client: str) -> User:
         """Checks a password, as the lockout allows; raises RefusalError."""
         locks = self._node.traits.locks_out
         locks &= self._node.config.get("chttpd_auth_lockout", "mode", "enforce") == "enforce"
-        now = self._node.network.now()
+        now = self._network.now()
         failures, last = self._failures.get((client, name), (0, now))
         if now - last >= self.lockout_seconds:
             failures = 0
@@ -172,10 +162,11 @@ class Accounts:
             if response.status == 401:
                 response = replace(response, headers={**response.headers, "set-cookie": _NO_COOKIE})
             raise LoginError(response) from None
-        if self._node.secrets.current is None:
+        known = self._node.secrets
+        if known.current is None:
             self._node.configure("chttpd_auth", "secret", secrets.token_hex(16))
-        expires = formatdate(self._node.network.wall() + SESSION_SECONDS, usegmt=True)
-        value = self._sign(self._node.secrets.current or "", name, int(time.time()))
+        expires = formatdate(self._network.wall() + SESSION_SECONDS, usegmt=True)
+        value = self._sign(known.current or "", name, int(time.time()))
         cookie = f"AuthSession={value}; Version=1; Expires={expires}"
         cookie += f"; Max-Age={SESSION_SECONDS}; Path=/; HttpOnly"
         body = {"ok": True, "name": name, "roles": list(user.roles)}
@@ -227,7 +218,7 @@ class Accounts:
     def _check(self, name: str, password: str) -> User | None:
         stored = self._node.config.admins.get(name)
         if stored is not None:
-            if self._node.hashing_admins or not verify(stored, password):
+            if self.hashing_admins or not verify(stored, password):
                 return None
             return User(name, ("_admin",), "default")
         document = self._user_document(name)
@@ -241,7 +232,7 @@ class Accounts:
 
     def _user_document(self, name: str) -> dict[str, Any] | None:
         try:
-            return self._node.databases.read("_users", f"org.couchdb.user:{name}").json()
+            return self._databases.read("_users", f"org.couchdb.user:{name}").json()
         except RefusalError:
             return None
 

@@ -1,4 +1,4 @@
-"""Documents with revision trees, and the stores that hold them.
+"""Documents with revision trees.
 
 Revision names are computed as CouchDB computes them, so that they equal those of real servers and
 the winner of a conflict between two shard maps is the one that would win there.
@@ -91,6 +91,12 @@ class Document:
     id: str
     leaves: tuple[Revision, ...]
 
+    @classmethod
+    def of(cls, doc_id: str, revision: str, body: Mapping[str, Any]) -> "Document":
+        """A document of one given revision."""
+        position, _, digest = revision.partition("-")
+        return cls(doc_id, (Revision(int(position), digest, (), body),))
+
     @property
     def winner(self) -> Revision:
         """The revision that is served."""
@@ -98,16 +104,34 @@ class Document:
 
     @cached_property
     def mark(self) -> int:
-        """Equal for equal documents; stores combine it to see at once whether they agree."""
+        """Equal for equal documents; files combine it to see at once whether they agree."""
         return hash((self.id, self.leaves[0].name, frozenset(leaf.name for leaf in self.leaves)))
 
-    def json(self, *, conflicts: bool = False) -> Json:
+    def json(
+        self, *, conflicts: bool = False, revisions: bool = False, revs_info: bool = False
+    ) -> Json:
         """The document as CouchDB prints it."""
-        value: Json = {"_id": self.id, "_rev": self.winner.name, **self.winner.body}
+        winner = self.winner
+        value: Json = {"_id": self.id, "_rev": winner.name}
+        if winner.deleted:
+            value["_deleted"] = True
+        value |= winner.body
+        digests = [winner.digest, *winner.ancestors]
+        if revisions:
+            value["_revisions"] = {"start": winner.position, "ids": digests}
+        if revs_info:
+            names = [f"{winner.position - age}-{digest}" for age, digest in enumerate(digests)]
+            value["_revs_info"] = [{"rev": name, "status": "available"} for name in names]
         losers = [leaf.name for leaf in self.leaves[1:] if not leaf.deleted]
         if conflicts and losers:
             value["_conflicts"] = losers
         return value
+
+    def without(self, revisions: Iterable[str]) -> "Document | None":
+        """The document after a purge of leaves; None where no leaf is left."""
+        gone = set(revisions)
+        leaves = tuple(leaf for leaf in self.leaves if leaf.name not in gone)
+        return Document(self.id, leaves) if leaves else None
 
 
 def _document(doc_id: str, leaves: Iterable[Revision]) -> Document:
@@ -145,45 +169,3 @@ def merge(mine: Document | None, theirs: Document) -> Document:
     leaves = {leaf.digest: leaf for leaf in (*theirs.leaves, *mine.leaves)}
     old = {digest for leaf in leaves.values() for digest in leaf.ancestors}
     return _document(mine.id, [leaf for digest, leaf in leaves.items() if digest not in old])
-
-
-class Store:
-    """The documents of one database file on one node."""
-
-    def __init__(self) -> None:
-        self.docs: dict[str, Document] = {}
-        self.live: set[str] = set()
-        """The ids of the documents that are not deleted."""
-        self.mark = 0
-        self.edits = 0
-
-    def put(self, document: Document) -> None:
-        """Stores a document in place of what was there."""
-        old = self.docs.get(document.id)
-        self.mark ^= document.mark ^ (old.mark if old is not None else 0)
-        self.docs[document.id] = document
-        self.edits += 1
-        if document.winner.deleted:
-            self.live.discard(document.id)
-        else:
-            self.live.add(document.id)
-
-    def get(self, doc_id: str) -> Document | None:
-        """The document, or None; it may be a deleted one."""
-        return self.docs.get(doc_id)
-
-    def absorb(self, other: "Store", ids: Iterable[str] | None = None) -> set[str]:
-        """Replicates documents (all, or those named) from another store; returns what was new."""
-        if self.mark == other.mark:
-            return set()
-        fresh = set()
-        for doc_id in tuple(other.docs if ids is None else ids):
-            theirs = other.docs.get(doc_id)
-            mine = self.docs.get(doc_id)
-            if theirs is None or theirs is mine:
-                continue
-            merged = merge(mine, theirs)
-            if mine is None or merged.mark != mine.mark:
-                self.put(merged)
-                fresh.add(doc_id)
-        return fresh

@@ -1,17 +1,13 @@
-"""The distribution that connects simulated nodes, the replication between them, and the clock."""
+"""The network of simulated nodes: how they find together, and what they then tell each other."""
 
 import asyncio
-import heapq
-import itertools
 import random
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-if TYPE_CHECKING:
-    from couchdiscover.sandbox.couchdb.node import Node
+from couchdiscover.sandbox.couchdb.distribution import Distribution
+from couchdiscover.sandbox.couchdb.member import Member
+from couchdiscover.sandbox.couchdb.replication import Replication
 
 # Seconds, as measured on real servers.
 CONNECT = 0.02
@@ -19,76 +15,28 @@ REPLICATE = 0.07
 RECONNECT_BUSY = 1.0  # a node whose databases are in use speaks to every member all the time
 RECONNECT_IDLE = 34.0
 DROP_FROZEN = 68.0
-FILL_SHARDS = 1.0  # a copy named by a shard map
-SYNC_SHARDS = 5.0  # copies that meet again
+PUSH_AGAIN = 5.0
 
 
-class Network:
-    """One Erlang distribution: nodes that can, or cannot, reach one another.
-
-    ``pace`` multiplies every simulated delay: 1.0 is as measured, 0 is none. What is to happen
-    later (a connection, a replication) happens when the next request comes in after its time, or at
-    ``settle()``. ``lock`` guards the state of all nodes; a request holds it while it reads or
-    changes something, never while it waits, so nodes may be started, stopped and wiped from any
-    thread.
-    """
+class Network(Distribution):
+    """Nodes that can, or cannot, reach one another, and the replication between them."""
 
     def __init__(self, *, pace: float = 1.0) -> None:
-        self.pace = pace
-        self.nodes: dict[str, Node] = {}
-        self.unnamed: list[Node] = []
-        """Nodes without a name of their own, which all are called alike."""
-        self.links: dict[str, set[str]] = {}
-        self.lock = threading.RLock()
+        super().__init__(pace)
         self.random = random.Random()
         self.loss = 0.0
         """The chance that news of a member are not handed on, which nobody tries again: it happens
         to real nodes that join at once, where one does not know the other yet."""
-        self._cuts: set[frozenset[str]] = set()
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._at: float | None = None
-        self._syncs: set[float] = set()
+        self.replication = Replication(self)
+        self._owed: dict[str, dict[str, int]] = {}
 
-    def now(self) -> float:
-        """Seconds on a clock that only goes forward."""
-        return time.monotonic()
-
-    def wall(self) -> float:
-        """Seconds since 1970: names the files of new databases."""
-        return time.time()
-
-    async def pause(self, seconds: float, least: float = 0.0) -> None:
-        """Waits for a simulated delay, however fast the pace not under ``least`` seconds."""
-        await asyncio.sleep(max(seconds * self.pace, least))
-
-    def later(self, seconds: float, action: Callable[[], None], least: float = 0.0) -> None:
-        """Has something happen after a simulated delay, not under ``least`` seconds."""
-        start = self.now() if self._at is None else self._at
-        due = start + max(seconds * self.pace, least)
-        heapq.heappush(self._events, (due, next(self._order), action))
-
-    def settle(self) -> None:
-        """Lets everything happen whose time has come."""
-        with self.lock:
-            while self._events and self._events[0][0] <= self.now():
-                # What follows from an event is timed from when it was due, not from when a request
-                # came in and let it happen.
-                self._at, _, action = heapq.heappop(self._events)
-                try:
-                    action()
-                finally:
-                    self._at = None
-
-    # -- names and addresses
-
-    def find(self, host: str, port: int) -> "Node | str":
-        """Who listens there, or why nobody can be reached: ``nxdomain`` or ``econnrefused``."""
-        named = [n for n in {*self.nodes.values(), *self.unnamed} if n.is_called(host)]
-        if not named:
-            literal = host.replace(".", "").isdigit() or ":" in host
-            return "econnrefused" if literal else "nxdomain"
-        return next((n for n in named if n.port == port and n.running), "econnrefused")
+    def clear(self) -> None:
+        """Forgets all nodes, and all that was to happen to them."""
+        self.nodes.clear()
+        self.unnamed.clear()
+        self.links.clear()
+        self.forget_events()
+        self.replication = Replication(self)
 
     # -- connections
 
@@ -105,36 +53,61 @@ class Network:
             self._cuts.discard(frozenset((a, b)))
             self.expect(self.nodes[a], self.nodes[b])
 
-    def linked(self, a: str, b: str) -> bool:
-        """Whether two nodes are connected now."""
-        return b in self.links.get(a, ())
+    def raise_wall(self, one: str, other: str) -> None:
+        """Parts all nodes whose names end with one from all whose names end with the other.
 
-    def connect(self, a: "Node", b: "Node") -> bool:
+        So does a NetworkPolicy between two namespaces: ``.a.svc.cluster.local`` and the like.
+        """
+        with self.lock:
+            self.settle()
+            self._walls.add((one, other))
+            for a, b in [(a, b) for a, peers in self.links.items() for b in peers]:
+                if self.parted(a, b):
+                    self.disconnect(a, b)
+
+    def open_wall(self, one: str, other: str) -> None:
+        """Takes a wall down: nodes that know each other come together in their own time."""
+        with self.lock:
+            self.settle()
+            self._walls -= {(one, other), (other, one)}
+            apart = [
+                (a, b)
+                for a in self.nodes.values()
+                for b in self.nodes.values()
+                if a.name.endswith(one) and b.name.endswith(other) and a is not b
+            ]
+            for a, b in apart:
+                self.expect(a, b)
+
+    def connect(self, a: Member, b: Member) -> bool:
         """Tries to connect two nodes; whether they are connected then."""
         if self.linked(a.name, b.name):
             return True
-        if (
-            a is b
-            or not (a.running and b.running)
-            or a.frozen
-            or b.frozen
-            or a.cookie != b.cookie
-            or not (a.speaks_to(b) and b.speaks_to(a))
-            or frozenset((a.name, b.name)) in self._cuts
-        ):
+        if not self.reachable(a, b):
             return False
-        self.links.setdefault(a.name, set()).add(b.name)
-        self.links.setdefault(b.name, set()).add(a.name)
+        self.link(a, b)
         if a.dbs.live or b.dbs.live:
-            self.sync_shards(SYNC_SHARDS)
+            self.replication.node_up(a, b)
+            self.replication.ring((a, b))
         return True
 
-    def disconnect(self, a: str, b: str) -> None:
-        """Ends the connection of two nodes."""
-        self.links.get(a, set()).discard(b)
-        self.links.get(b, set()).discard(a)
+    async def while_hung(self, node: Member, names: Iterable[str]) -> bool:
+        """Waits while one of these is connected to a node and frozen: who calls it has no answer.
 
-    def join(self, a: "Node", b: "Node") -> None:
+        Whether there was anything to wait for. Seen on 3.5.2 for 70 s: as long as it takes until
+        the connection is given up.
+        """
+        waited = False
+        while True:
+            with self.lock:
+                self.settle()
+                peers = [self.nodes.get(name) for name in names if self.linked(node.name, name)]
+                if not any(peer is not None and peer.frozen for peer in peers):
+                    return waited
+            waited = True
+            await asyncio.sleep(0.05)
+
+    def join(self, a: Member, b: Member) -> None:
         """Has ``a`` connect to ``b`` and the two replicate, as measured after a new member."""
 
         def link() -> None:
@@ -143,14 +116,14 @@ class Network:
 
         self.later(CONNECT, link)
 
-    def expect(self, a: "Node", b: "Node") -> None:
+    def expect(self, a: Member, b: Member) -> None:
         """Has two nodes that one of them knows come together again in their own time."""
         if b.name not in a.members and a.name not in b.members:
             return
         delay = RECONNECT_BUSY if a.dbs.live or b.dbs.live else RECONNECT_IDLE
         self.later(delay, lambda: self.exchange([(a, b)]))
 
-    def started(self, node: "Node") -> None:
+    def started(self, node: Member) -> None:
         """A node has come up: it calls the members it knows, and those that know it call it."""
         self.links[node.name] = set()
         known = [self.nodes[name] for name in node.members & self.nodes.keys()]
@@ -158,15 +131,45 @@ class Network:
         for peer in tuple(self.nodes.values()):
             if peer.running and node.name in peer.members and peer.name not in node.members:
                 self.expect(peer, node)
+        for name, seq in self._owed.pop(node.name, {}).items():
+            self._push_to_stranger(name, node, seq)
 
-    def stopped(self, node: "Node") -> None:
+    def stopped(self, node: Member) -> None:
         """A node has gone: everybody sees it at once."""
-        for name in tuple(self.links.get(node.name, ())):
-            self.disconnect(node.name, name)
+        peers = [self.nodes[name] for name in self.links.get(node.name, ()) if name in self.nodes]
+        old = {peer.name: peer.dbs.update_seq for peer in peers if peer.release < (3, 5)}
+        if old:
+            self._owed[node.name] = old
+        super().stopped(node)
+
+    def _push_to_stranger(self, name: str, node: Member, seq: int) -> None:
+        """What 3.3 and 3.4 do to a node that is no member any more, and 3.5 not: measured.
+
+        They push ``_dbs`` to it every five seconds as long as they have something new.
+        """
+        peer = self.nodes.get(name)
+        if peer is None or node.name in peer.members or peer.dbs.update_seq <= seq:
+            return
+
+        def push() -> None:
+            if node.name not in peer.members and self.reachable(peer, node):
+                node.make_named_files(node.dbs.absorb(peer.dbs), self.wall())
+
+        self.later(PUSH_AGAIN, push)
+
+    def member_changed(self, node: Member, name: str) -> None:
+        """Has the distribution notice a change of a document of ``_nodes`` at a node."""
+        peer = self.nodes.get(name)
+        if peer is not None and name in node.members and peer is not node:
+            peer.remember_members()
+            node.remember_members()
+            if not self.linked(node.name, name):
+                self.join(node, peer)
+        self.later(0.03, lambda: self.spread(node, members=[name]))
 
     # -- replication of members and shard maps
 
-    def exchange(self, pairs: Iterable[tuple["Node", "Node"]]) -> None:
+    def exchange(self, pairs: Iterable[tuple[Member, Member]]) -> None:
         """Connects pairs of nodes and replicates between them, and on to whoever is reached."""
         queue = deque(pairs)
         while queue:
@@ -181,13 +184,13 @@ class Network:
                 if members or dbs:
                     queue.extend(self._spread(target, members, dbs))
 
-    def spread(self, node: "Node", *, members: Iterable[str] = (), dbs: Iterable[str] = ()) -> None:
+    def spread(self, node: Member, *, members: Iterable[str] = (), dbs: Iterable[str] = ()) -> None:
         """Carries changed documents of one node to all members that can be reached."""
         self.exchange(self._spread(node, set(members), set(dbs)))
 
     def _spread(
-        self, start: "Node", members: set[str], dbs: set[str]
-    ) -> list[tuple["Node", "Node"]]:
+        self, start: Member, members: set[str], dbs: set[str]
+    ) -> list[tuple[Member, Member]]:
         # Each node is offered the change once: with a thousand members all connected to each other
         # this is a thousand steps, not a million.
         reached = [start]
@@ -203,7 +206,10 @@ class Network:
                 if fresh:
                     reached.append(peer)
         if dbs:
-            self.sync_shards(FILL_SHARDS)
+            for node in reached:
+                node.make_named_files(dbs, self.wall())
+        if dbs or members:
+            self.replication.ring(reached)
         return [
             (node, self.nodes[name])
             for node in reached
@@ -213,33 +219,3 @@ class Network:
 
     def _lost(self) -> bool:
         return self.loss > 0 and self.random.random() < self.loss
-
-    # -- replication of documents between the copies of a shard
-
-    def sync_shards(self, delay: float = FILL_SHARDS) -> None:
-        """Has all copies of all shards agree after a delay."""
-        if delay in self._syncs:
-            return
-        self._syncs.add(delay)
-
-        def sync() -> None:
-            self._syncs.discard(delay)
-            for node in self.nodes.values():
-                if node.running:
-                    self._push_shards(node)
-
-        self.later(delay, sync)
-
-    @property
-    def syncing(self) -> bool:
-        """Whether copies of shards are being filled."""
-        return FILL_SHARDS in self._syncs
-
-    def _push_shards(self, node: "Node") -> None:
-        for (hash_range, name, suffix), store in tuple(node.shards.items()):
-            shards = node.databases.find(name)
-            if shards is None or shards.suffix != suffix:
-                continue
-            for holder in shards.by_range.get(hash_range, ()):
-                if self.linked(node.name, holder):
-                    self.nodes[holder].file(hash_range, name, suffix).absorb(store)

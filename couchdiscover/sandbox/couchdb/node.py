@@ -2,48 +2,43 @@
 
 import asyncio
 import copy
-import json
 import math
-import re
-import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote, unquote
 
-from couchdiscover.sandbox.couchdb.accounts import Accounts, User, basic
+from couchdiscover.sandbox.couchdb import files
+from couchdiscover.sandbox.couchdb.accounts import Accounts, basic
 from couchdiscover.sandbox.couchdb.answers import (
     OK,
     LoginError,
     RefusalError,
-    bad_request,
-    conflict,
     crash,
     fault,
     missing,
     not_allowed,
 )
 from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, Config, Sections, ini_sections
-from couchdiscover.sandbox.couchdb.databases import Databases, body_object, listing
-from couchdiscover.sandbox.couchdb.documents import ConflictError, Json, Store, edit
+from couchdiscover.sandbox.couchdb.configuring import Configuring
+from couchdiscover.sandbox.couchdb.databases import Databases
+from couchdiscover.sandbox.couchdb.documents import Json, edit
 from couchdiscover.sandbox.couchdb.image import NO_NAME
+from couchdiscover.sandbox.couchdb.member import Member
 from couchdiscover.sandbox.couchdb.network import DROP_FROZEN, Network
 from couchdiscover.sandbox.couchdb.old import refuse
 from couchdiscover.sandbox.couchdb.sessions import Secrets
 from couchdiscover.sandbox.couchdb.setup import ClusterSetup
-from couchdiscover.sandbox.couchdb.versions import Traits
+from couchdiscover.sandbox.couchdb.user import User
+from couchdiscover.sandbox.couchdb.volume import File, Volume
 from couchdiscover.sandbox.http import Request, Response, Wire
 
 HASHING = 0.09
 """Seconds that 600,000 rounds of PBKDF2 take."""
-HASHED_LATE = 0.6
-"""Seconds for which a new administrator's password shows in clear, since 3.4."""
 
 _RESHARD = {"state": "running", "state_reason": None} | dict.fromkeys(
     ("completed", "failed", "running", "stopped", "total"), 0
 )
-_SHARD_PATH = re.compile(r"shards/([0-9a-f]{8}-[0-9a-f]{8})/(.+)(\.[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ class Exchange:
         return self.method not in ("GET", "HEAD")
 
 
-class Node:
+class Node(Member):
     """A CouchDB node without a socket: ``handle`` answers requests, whoever serves it.
 
     The keyword arguments are what the environment of an official image's container says; a
@@ -78,9 +73,10 @@ class Node:
     ``COUCHDB_SECRET``, ``admins={}`` a CouchDB 2 without any admin, ``n=1`` and ``single_node``
     make it stay alone, and ``bind_address="127.0.0.1"`` makes it ``cluster_disabled``. ``ini`` are
     further sections of its ini files, ``zone`` is ``COUCHDB_ZONE``. ``version`` is a release (see
-    ``Traits``). ``short_names`` is Erlang's ``-sname``.
+    ``Traits``), ``otp`` another Erlang/OTP than its own. ``short_names`` is Erlang's ``-sname``.
     ``first_boot_401`` is in seconds, whatever the pace. ``address`` and ``port`` are where other
-    nodes find it, besides its host name. Raises ValueError for what is no version.
+    nodes find it, besides its host name. ``volume`` is what it starts on: another node's, or a copy
+    of one, under whatever name that had.
     """
 
     def __init__(
@@ -110,26 +106,15 @@ class Node:
         address: str = "",
         port: int = 5984,
         running: bool = True,
+        volume: Volume | None = None,
     ) -> None:
+        super().__init__(name, address, port, version)
         self.network = network
-        self.name = name
-        self.host = name.partition("@")[2]
-        self.address = address or self.host
-        self.port = port
-        self.version = version
-        self.traits = Traits(version)
         self.server = f"CouchDB/{version} (Erlang OTP/{otp or self.traits.otp})"
         self.seedlist = seedlist
         self.zone = zone
         self.short_names = short_names
-        self.full_volume = False
-        """Whether the volume with the databases takes nothing more: ``enospc``. Why the ini file
-        takes nothing is ``config.unwritable``."""
         self.first_boot_401 = first_boot_401
-        self.running = False
-        self.frozen = False
-        self.started_at = 0.0
-        """When the process started, by the network's clock; set it back to fake an uptime."""
         self.requests: list[Exchange] = []
         self.intercept: Callable[[Request], Awaitable[Response | Wire | None]] | None = None
         """Asked first about every request; what it returns is the answer, None goes on."""
@@ -153,18 +138,16 @@ class Node:
         self._environment = ini_sections(given, ini or {})
         self._environment_cookie = cookie
 
-        self.membership = Store()
-        self.dbs = Store()
-        self.shards: dict[tuple[str, str, str], Store] = {}
-        self.secrets = Secrets(self)
-        self.accounts = Accounts(self)
-        self.databases = Databases(self)
-        self.setup = ClusterSetup(self)
-        self.config = Config(self._environment, self.traits)
+        if volume is not None:
+            self.volume = volume
+        self.secrets = Secrets(self, network)
+        self.configuring = Configuring(self, network)
+        self.databases = Databases(self, network)
+        self.accounts = Accounts(self, network, self.databases)
+        self.setup = ClusterSetup(self, network, self.databases)
         self._booted = False
-        self._hashed_at = 0.0
         self._joining = 0
-        self._saved: Store | None = None
+        self._saved: File | None = None
         self._saved_at = 0.0
         self._seeds: dict[str, Json] = {}
         with network.lock:
@@ -195,11 +178,16 @@ class Node:
             self.cookie = self._environment_cookie
             self.started_at = network.now()
             if not self._booted:
-                self._hashed_at = self.started_at + self.first_boot_401
+                self.accounts.hashed_at = self.started_at + self.first_boot_401
                 self._booted = True
+            self.volume.opened_by(self.name)
+            # Also those whose documents were deleted: they come back with each boot.
+            for name in (self.name, *self.seedlist):
+                if name not in self.members:
+                    self.membership.put(edit(self.membership.get(name), name, {}, None))
+            self._set_zone()
             self.config.reload()
             self.accounts.boot()
-            self._make_members()
             network.started(self)
             self.secrets.boot()
             if self.config.is_true("couchdb", "single_node"):
@@ -208,14 +196,9 @@ class Node:
             self._seeds = {}
             self._seed()
 
-    def _make_members(self) -> None:
-        # Also those that somebody has deleted (CouchDB's source, src/mem3/src/mem3_nodes.erl).
-        for name in (self.name, *self.seedlist):
-            old = self.membership.get(name)
-            if old is None or old.winner.deleted:
-                self.membership.put(edit(old, name, {}, None))
-        own = self.membership.get(self.name)
-        if self.zone is not None and own is not None and own.winner.body.get("zone") != self.zone:
+    def _set_zone(self) -> None:
+        own = self.membership.docs[self.name]
+        if self.zone is not None and own.winner.body.get("zone") != self.zone:
             body = {**own.winner.body, "zone": self.zone}
             self.membership.put(edit(own, self.name, body, own.winner.name))
 
@@ -233,7 +216,7 @@ class Node:
             self.running = False
             if kill and self._saved is not None:
                 if self.network.now() - self._saved_at < self.network.pace:
-                    self.membership = self._saved
+                    self.volume.nodes = self._saved
                 self._saved = None
             self.network.stopped(self)
 
@@ -278,7 +261,7 @@ class Node:
             was_running = self.running
             self.stop()
             if data:
-                self.membership, self.dbs, self.shards = Store(), Store(), {}
+                self.volume = Volume()
             if config:
                 self._reset_config()
             self._booted = not (data and config)
@@ -286,11 +269,6 @@ class Node:
                 self.start()
 
     # -- state
-
-    @property
-    def members(self) -> set[str]:
-        """The names in ``_nodes``."""
-        return self.membership.live
 
     @property
     def connected(self) -> set[str]:
@@ -304,65 +282,12 @@ class Node:
             self.network.settle()
             return self.setup.state()
 
-    @property
-    def hashing_admins(self) -> bool:
-        """Whether this is the moment of the first boot at which no password is right."""
-        return self.network.now() < self._hashed_at
-
-    @property
-    def maintenance(self) -> str | None:
-        """The maintenance mode: ``true``, ``nolb``, or something that means none."""
-        return self.config.get("couchdb", "maintenance_mode")
-
-    def uuid(self) -> str:
-        """The uuid; made where there is none yet."""
-        found = self.config.get("couchdb", "uuid")
-        if found is None:
-            found = secrets.token_hex(16)
-            self.config.put("couchdb", "uuid", found)
-        return found
-
-    def file(self, hash_range: str, name: str, suffix: str) -> Store:
-        """This node's copy of a shard."""
-        return self.shards.setdefault((hash_range, name, suffix), Store())
-
-    def is_called(self, host: str) -> bool:
-        """Whether a host name, short or full, or an address is this node's."""
-        return host in (self.address, self.host) or self.host.startswith(f"{host}.")
-
-    def speaks_to(self, other: "Node") -> bool:
-        """Whether Erlang takes the other's name for one that it could connect to at all.
-
-        Long names need a dot (else ``Hostname couchdb-0 is illegal``) or to be an IPv6 address;
-        short ones must have none; ``nonode@nohost`` is connected to nobody.
-        """
-        if NO_NAME in (self.name, other.name):
-            return False
-        dotted = "." in other.host or ":" in other.host
-        return dotted != self.short_names
-
-    def agrees(self, other: "Node") -> bool:
-        """Whether two nodes have the same members and shard maps."""
-        same = self.membership.mark == other.membership.mark
-        return same and self.dbs.mark == other.dbs.mark
-
-    def member_changed(self, name: str) -> None:
-        """Has the distribution notice a change of a document of ``_nodes`` here."""
-        peer = self.network.nodes.get(name)
-        if peer is not None and name in self.members and peer is not self:
-            peer.remember_members()
-            self.remember_members()
-            if not self.network.linked(self.name, name):
-                self.network.join(self, peer)
-        self.network.later(0.03, lambda: self.network.spread(self, members=[name]))
-
     def remember_members(self) -> None:
         """Notes what is on disk now, before members are learned that a kill would forget."""
         if not self.network.pace:
             return
         if self._saved is None or self.network.now() - self._saved_at >= self.network.pace:
-            self._saved = Store()
-            self._saved.absorb(self.membership)
+            self._saved = self.membership.copy()
         self._saved_at = self.network.now()
 
     # -- seeds
@@ -460,34 +385,17 @@ class Node:
             self.accounts.authorize(user, request.method, path)
             refuse(self.traits, path)
         if path[:1] == ["_node"]:
-            await self.while_hung({*path[1:2]})
+            await network.while_hung(self, path[1:2])
         match path:
             case ["_cluster_setup"] if request.method == "POST":
                 return await self.setup.post(request)
             case ["_node", name, "_nodes", doc_id] if request.method == "PUT":
-                return await self._put_member(request, user, name, doc_id)
+                return await self._put_member(request, name, doc_id)
         with network.lock:
             self._stand_in()
             response = self._route(request, path, user)
             network.settle()
             return response
-
-    async def while_hung(self, names: Iterable[str]) -> bool:
-        """Waits while one of these nodes is connected and frozen: whoever calls it has no answer.
-
-        Whether there was anything to wait for. Seen on 3.5.2 for 70 s: as long as it takes until
-        the connection is given up.
-        """
-        waited = False
-        while True:
-            with self.network.lock:
-                self.network.settle()
-                nodes = [self.network.nodes.get(name) for name in names]
-                linked = [n for n in nodes if n and self.network.linked(self.name, n.name)]
-                if not any(node.frozen for node in linked):
-                    return waited
-            waited = True
-            await asyncio.sleep(0.05)
 
     def _stand_in(self) -> None:
         # All nodes without a name are called alike, and each means itself by it.
@@ -556,10 +464,18 @@ class Node:
         if name in ("_local", self.name):
             return self
         if self.network.linked(self.name, name):
-            return self.network.nodes[name]
-        if name in self.members:
+            peer = self.network.nodes[name]
+            if isinstance(peer, Node):
+                return peer
+        if self._has_heard_of(name):
             raise fault(412, "nodedown", f"{name} is down")
         raise missing(f"no such node: {name}")
+
+    def _has_heard_of(self, name: str) -> bool:
+        """Whether a name is, or was, a member's, or stands in a shard map."""
+        if self.membership.get(name) is not None:
+            return True
+        return any(name in holders for m in self.volume.maps() for holders in m.by_range.values())
 
     def _about(self, request: Request, rest: list[str]) -> Response:
         match rest:
@@ -567,142 +483,27 @@ class Node:
                 return Response(200, {"name": self.name})
             case ["_system"]:
                 uptime = math.floor(self.network.now() - self.started_at)
-                jobs = int(self.network.syncing)
+                jobs = self.network.replication.backlog
                 return Response(200, {"uptime": uptime, "internal_replication_jobs": jobs})
             case ["_restart"] if request.method == "POST":
                 self.network.later(0.0, self._restart)
                 return Response(200, OK)
             case ["_config", *where]:
-                return self._about_config(request, where)
-            case ["_nodes" | "_dbs", *_] if self.full_volume and request.method != "GET":
-                raise crash("badmatch", "{{badmatch,{error,enospc}},[]}")
-            case ["_nodes", *below]:
-                return self._local(request, "_nodes", self.membership, below)
-            case ["_dbs", *below]:
-                return self._local(request, "_dbs", self.dbs, below)
-            case [shard, *below] if (found := _SHARD_PATH.fullmatch(shard)) is not None:
-                store = self.shards.get((found[1], found[2], found[3]))
-                if store is None:
-                    raise missing("no_db_file")
-                return self._local(request, shard, store, below)
+                return self.configuring.answer(request, where)
+            case ["_all_dbs"]:
+                return files.all_files(request, self)
+            case [path, *below] if not path.startswith("_") or path in ("_dbs", "_nodes", "_users"):
+                return files.answer(request, self.network, self, path, below)
         raise missing()
 
-    def _about_config(self, request: Request, where: list[str]) -> Response:
-        config = self.config
-        persist = request.headers.get("x-couch-persist") != "false"
-        match request.method, where:
-            case "GET" | "HEAD", []:
-                filled = {name: dict(keys) for name, keys in config.sections.items() if keys}
-                return Response(200, filled)
-            case "GET" | "HEAD", [section]:
-                return Response(200, dict(config.sections.get(section, {})))
-            case "GET" | "HEAD", [section, key]:
-                value = config.get(section, key)
-            case "DELETE", [section, key]:
-                value = config.get(section, key)
-                if value is not None and (error := self._unset(section, key, persist=persist)):
-                    raise bad_request(error)
-            case "PUT", [section, key]:
-                new = self._config_value(request)
-                value = config.get(section, key, "")
-                if error := self.configure(section, key, new, persist=persist):
-                    raise bad_request(error)
-            case _:
-                raise not_allowed("GET") if len(where) < 2 else not_allowed("GET", "PUT", "DELETE")
-        if value is None:
-            raise missing("unknown_config_value")
-        return Response(200, _json_string(value))
+    def configure(self, section: str, key: str, value: str) -> str | None:
+        """Sets a value as CouchDB does: why its file could not be written, or None."""
+        return self.configuring.set(section, key, value)
 
-    def _config_value(self, request: Request) -> str:
-        """What a request sets a value of the configuration to; raises RefusalError."""
-        try:
-            new: Any = request.json()
-        except ValueError:
-            raise bad_request("invalid UTF-8 JSON") from None
-        if not isinstance(new, str):
-            if not self.traits.checks_config_type:
-                raise crash("unknown_error", "function_clause")
-            raise bad_request("a JSON string expected")
-        value = new.strip()
-        if "\n" in value or "\r" in value:
-            raise bad_request("Invalid configuration value")
-        return value
-
-    def configure(self, section: str, key: str, value: str, *, persist: bool = True) -> str | None:
-        """Sets a value as CouchDB does: why its file could not be written, or None.
-
-        Then the process has the value, and nobody in it is told: no password is hashed, no other
-        node hears of a secret (recorded of 3.5.2 and 3.3.3).
-        """
-        error = self.config.put(section, key, value, persist=persist)
-        if error is None:
-            self._told(section, key)
-        return error
-
-    def _unset(self, section: str, key: str, *, persist: bool) -> str | None:
-        error = self.config.delete(section, key, persist=persist)
-        if error is None:
-            self._told(section, key)
-        return error
-
-    def _told(self, section: str, key: str) -> None:
-        match section, key:
-            case "chttpd_auth" | "couch_httpd_auth", "secret":
-                self.secrets.changed()
-            case "admins", user if user in self.config.unhashed:
-                self.network.later(HASHED_LATE if self.traits.strong_hashes else 0.0, self._hash)
-                self.network.settle()
-
-    def _hash(self) -> None:
-        for user in self.config.unhashed:
-            self.config.set("admins", user, self.config.admins[user])
-
-    def _local(self, request: Request, db: str, store: Store, below: list[str]) -> Response:
-        match request.method, below:
-            case "GET" | "HEAD", []:
-                count = len(store.live)
-                info = {"db_name": db, "doc_count": count, "update_seq": store.edits}
-                return Response(200, info)
-            case "GET" | "HEAD", ["_all_docs"]:
-                return Response(200, listing([store], request.query))
-            case "GET" | "HEAD", [doc_id]:
-                document = store.get(doc_id)
-                if document is None:
-                    raise missing()
-                if document.winner.deleted:
-                    raise missing("deleted")
-                conflicts = request.query.get("conflicts") == "true"
-                return Response(200, document.json(conflicts=conflicts))
-            case "PUT" | "DELETE", [doc_id]:
-                return self._edit(request, db, store, doc_id)
-        raise not_allowed("DELETE", "GET", "HEAD", "PUT")
-
-    def _edit(self, request: Request, db: str, store: Store, doc_id: str) -> Response:
-        deleted = request.method == "DELETE"
-        body = {} if deleted else body_object(request)
-        revision = body.pop("_rev", request.query.get("rev"))
-        body.pop("_id", None)
-        if deleted and store.get(doc_id) is None:
-            raise missing()
-        try:
-            document = edit(store.get(doc_id), doc_id, body, revision, deleted=deleted)
-        except ConflictError:
-            raise conflict() from None
-        store.put(document)
-        if db == "_nodes":
-            self.member_changed(doc_id)
-        elif db == "_dbs":
-            self.network.spread(self, dbs=[doc_id])
-        answer = {"ok": True, "id": doc_id, "rev": document.winner.name}
-        if deleted:
-            return Response(200, answer)
-        host = request.headers.get("host", self.host)
-        return Response(201, answer, {"location": f"http://{host}/{db}/{quote(doc_id, safe='')}"})
-
-    async def _put_member(self, request: Request, user: User, name: str, doc_id: str) -> Response:
+    async def _put_member(self, request: Request, name: str, doc_id: str) -> Response:
         with self.network.lock:
-            self.accounts.admin(user)
             target = self._node(name)
+            files.need_room(target)
             known = target.membership.get(doc_id) is not None
             if not known and target._joining and doc_id != target.name:
                 # Seen whenever one node was given several new members at once. The body was not
@@ -710,17 +511,12 @@ class Node:
                 raise crash("unknown_error", "undef")
         if known:
             with self.network.lock:
-                return target._edit(request, "_nodes", target.membership, doc_id)
+                return files.edit_document(request, self.network, target, "_nodes", doc_id)
         target._joining += 1
         try:
             with self.network.lock:
-                response = target._edit(request, "_nodes", target.membership, doc_id)
+                response = files.edit_document(request, self.network, target, "_nodes", doc_id)
             await self.network.pause(0.01, least=0.005)
         finally:
             target._joining -= 1
         return response
-
-
-def _json_string(value: str) -> bytes:
-    # A str as a Response's body would be sent without the quotes.
-    return json.dumps(value).encode() + b"\n"

@@ -8,7 +8,8 @@ Before, only its own counts.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from couchdiscover.sandbox.couchdb.node import Node
+    from couchdiscover.sandbox.couchdb.distribution import Distribution
+    from couchdiscover.sandbox.couchdb.member import Member
 
 SESSION_SECONDS = 600
 
@@ -16,8 +17,9 @@ SESSION_SECONDS = 600
 class Secrets:
     """The secrets that one node knows."""
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: "Member", network: "Distribution") -> None:
         self._node = node
+        self._network = network
         self.learn_at_boot = False
         """Whether a starting node is connected early enough to ask the others for theirs. Real
         ones are now and then."""
@@ -40,7 +42,7 @@ class Secrets:
         """All that this node takes a signature of."""
         found = {self.current}
         if self._node.traits.shares_secrets:
-            now = self._node.network.now()
+            now = self._network.now()
             found |= set(self._current.values())
             found |= {secret for (_, secret), end in self._replaced.items() if end > now}
         return {secret for secret in found if secret is not None}
@@ -69,13 +71,13 @@ class Secrets:
             return
         old = self._current.get(name)
         if old is not None and old != secret:
-            self._replaced[name, old] = self._node.network.now() + SESSION_SECONDS
+            self._replaced[name, old] = self._network.now() + SESSION_SECONDS
         self._current[name] = secret
 
-    def _peers(self) -> list["Node"]:
+    def _peers(self) -> list["Member"]:
         if not self._node.traits.shares_secrets:
             return []
-        network = self._node.network
+        network = self._network
         linked = network.links.get(self._node.name, set())
         peers = [network.nodes[name] for name in sorted(linked) if name in network.nodes]
         return [peer for peer in peers if peer.running and not peer.frozen]

@@ -3,15 +3,15 @@
 import base64
 import ipaddress
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from couchdiscover.sandbox.couchdb.answers import OK, bad_request, conflict, crash, fault
 from couchdiscover.sandbox.couchdb.config import LOOPBACK, SYSTEM_DBS
+from couchdiscover.sandbox.couchdb.databases import Databases
 from couchdiscover.sandbox.couchdb.documents import ConflictError, Json, edit
+from couchdiscover.sandbox.couchdb.member import Member
+from couchdiscover.sandbox.couchdb.network import Network
 from couchdiscover.sandbox.http import Request, Response
-
-if TYPE_CHECKING:
-    from couchdiscover.sandbox.couchdb.node import Node
 
 # Seconds, as measured on real servers.
 NEW_ADMIN = 1.0
@@ -25,13 +25,15 @@ REQUEST_TIMEOUT = 30.1
 class ClusterSetup:
     """The set-up of one node."""
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: Member, network: Network, databases: Databases) -> None:
         self._node = node
+        self._network = network
+        self._databases = databases
 
     def state(self, dbs: list[str] | tuple[str, ...] = SYSTEM_DBS) -> str:
         """What the node believes of itself; it says nothing about other members."""
         node = self._node
-        finished = all(node.databases.openable(name) for name in dbs)
+        finished = all(self._databases.openable(name) for name in dbs)
         if node.config.is_true("couchdb", "single_node"):
             return "single_node_enabled"  # whatever databases there are
         if node.config.single:
@@ -89,7 +91,7 @@ class ClusterSetup:
 
     async def _enable(self, options: Json) -> None:
         node = self._node
-        with node.network.lock:
+        with self._network.lock:
             if node.config.enabled:
                 raise bad_request("Cluster is already enabled")
             bind = options.get("bind_address")
@@ -111,20 +113,19 @@ class ClusterSetup:
 
     async def _enable_single(self, options: Json) -> None:
         node = self._node
-        with node.network.lock:
+        with self._network.lock:
             node.configure("cluster", "n", "1")
             delay = self._configure(options)
             self._create_missing(options.get("ensure_dbs_exist", SYSTEM_DBS))
         await self._settle(delay)
 
     async def _settle(self, delay: float) -> None:
-        node = self._node
-        await node.network.pause(delay)
-        with node.network.lock:
-            node.network.settle()
-            unhashed = bool(node.config.unhashed)
+        await self._network.pause(delay)
+        with self._network.lock:
+            self._network.settle()
+            unhashed = bool(self._node.config.unhashed)
         if delay >= NEW_ADMIN and unhashed:
-            await node.network.pause(UNHASHED_ADMIN - delay)
+            await self._network.pause(UNHASHED_ADMIN - delay)
             raise fault(500, "setup_error", "Admin passwords could not be hashed")
 
     def _configure(self, options: Json) -> float:
@@ -161,12 +162,12 @@ class ClusterSetup:
     ) -> int | str:
         """A request to another node: its status, or why there is none."""
         node = self._node
-        with node.network.lock:
-            remote = node.network.find(host, int(port or 5984))
+        with self._network.lock:
+            remote = self._network.find(host, int(port or 5984))
         if isinstance(remote, str):
             return remote
         if remote.frozen:
-            await node.network.pause(REQUEST_TIMEOUT)
+            await self._network.pause(REQUEST_TIMEOUT)
             return "req_timedout"
         headers = {"content-type": "application/json", "host": f"{host}:{port}"}
         if user is not None:
@@ -212,49 +213,49 @@ class ClusterSetup:
 
     def _create_member(self, name: str) -> None:
         node = self._node
-        with node.network.lock:
-            node.network.settle()
+        with self._network.lock:
+            self._network.settle()
             try:
                 node.membership.put(edit(node.membership.get(name), name, {}, None))
             except ConflictError:
                 raise conflict() from None
-            node.member_changed(name)
+            self._network.member_changed(node, name)
 
     def _receive_cookie(self, options: Json) -> None:
         node = self._node
-        with node.network.lock:
+        with self._network.lock:
             node.cookie = str(options.get("cookie", node.cookie))
-            for peer in node.network.nodes.values():
+            for peer in self._network.nodes.values():
                 if peer.name in node.members or node.name in peer.members:
                     if peer.dbs.live or node.dbs.live:
-                        node.network.join(peer, node)
+                        self._network.join(peer, node)
                     else:
-                        node.network.expect(peer, node)
+                        self._network.expect(peer, node)
 
     # -- finishing
 
     async def _finish(self, options: Json) -> None:
         node = self._node
         dbs = [str(name) for name in options.get("ensure_dbs_exist", SYSTEM_DBS)]
-        with node.network.lock:
+        with self._network.lock:
             node.uuid()
             # Taken now and written later: two finishes at once swap their values.
             admins = dict(node.config.admins)
         await self._wait_connected()
-        await node.network.pause(0.02)
-        with node.network.lock:
-            node.network.settle()
+        await self._network.pause(0.02)
+        with self._network.lock:
+            self._network.settle()
             self._sync(admins)
-            if all(node.databases.openable(name) for name in dbs):
+            if all(self._databases.openable(name) for name in dbs):
                 raise bad_request("Cluster is already finished")
             self._create_missing(dbs)
 
     async def _wait_connected(self) -> None:
-        network = self._node.network
+        network = self._network
         waited = 0.0
         while True:
             # A ping of a frozen node that is still connected comes back when that is given up.
-            if await self._node.while_hung(self._node.members):
+            if await network.while_hung(self._node, self._node.members):
                 waited = CONNECT_TIMEOUT_FROZEN
             with network.lock:
                 network.settle()
@@ -275,20 +276,20 @@ class ClusterSetup:
         frozen = False
         absent = set()
         for name in node.members - {node.name}:
-            peer = node.network.nodes.get(name)
+            peer = self._network.nodes.get(name)
             if peer is None:
                 absent.add(name)
                 continue
-            if not node.network.linked(node.name, name):
-                node.network.exchange([(node, peer)])
-            if peer.frozen or not node.network.linked(node.name, name):
+            if not self._network.linked(node.name, name):
+                self._network.exchange([(node, peer)])
+            if peer.frozen or not self._network.linked(node.name, name):
                 frozen |= peer.frozen
                 absent.add(name)
         return absent, frozen
 
     def _sync(self, admins: dict[str, str]) -> None:
         node = self._node
-        others = [node.network.nodes[name] for name in node.members if name != node.name]
+        others = [self._network.nodes[name] for name in node.members if name != node.name]
         values = [
             *(("admins", user, stored) for user, stored in admins.items()),
             ("couchdb", "uuid", node.uuid()),
@@ -304,5 +305,5 @@ class ClusterSetup:
 
     def _create_missing(self, dbs: list[str] | tuple[str, ...]) -> None:
         for name in dbs:
-            if self._node.databases.find(name) is None:
-                self._node.databases.create(name, props=False)
+            if self._databases.find(name) is None:
+                self._databases.create(name, props=False)

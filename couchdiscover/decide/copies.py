@@ -1,0 +1,256 @@
+"""When a shard copy is complete, and which copies are worth a look. Pure.
+
+CouchDB fills a copy by itself and nothing reports the end of it: ``internal_replication_jobs`` is 0
+in the midst of a fill (measured on 3.5.2). What tells is, for each pair of copies, how far the
+source was pushed to the target: both keep a checkpoint of it under one name (CouchDB's source,
+src/mem3/src/mem3_rep.erl, ``calculate_start_seq``: it resumes from the lower of the two).
+"""
+
+import base64
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from couchdiscover.state.nodes import SYSTEM_DATABASES
+from couchdiscover.state.volumes import Checkpoint, FileInfo, ShardFile, ShardMap
+
+SAMPLE_COPIES = 100
+"""Copies of each node that are looked at, on top of those of the system databases."""
+
+LOOK_REQUESTS = 1_000
+"""Requests of one look at copies; what is left is for the next."""
+
+PAIR_REQUESTS = 6
+"""Requests that a pair takes at most: both files, both checkpoints, what follows, the purges."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pair:
+    """Two copies of one range, by the Erlang names of their nodes."""
+
+    file: ShardFile
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read of a pair in one look; what could not be read, or was not asked, is None.
+
+    ``at_source`` and ``at_target`` are the two checkpoints, None also where there is none yet: then
+    nothing is known to have been pushed. ``follows`` is whether the source has a change after the
+    lower one. ``purges`` is how far the source's purges were pushed.
+    """
+
+    pair: Pair
+    source: FileInfo | None = None
+    target: FileInfo | None = None
+    at_source: Checkpoint | None = None
+    at_target: Checkpoint | None = None
+    follows: bool | None = None
+    purges: Checkpoint | None = None
+
+    @property
+    def reached(self) -> int:
+        """The source's sequence that was pushed for certain."""
+        if self.at_source is None or self.at_target is None:
+            return 0
+        return min(self.at_source.seq, self.at_target.seq)
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether the target is an older state of itself.
+
+        The source's history says which ``update_seq`` this very file, by its uuid, had; counters of
+        two nodes are never compared. Changes heal by themselves; purges do not, since the source
+        remembers to have pushed them.
+        """
+        if self.target is None or self.at_source is None:
+            return False
+        return self.at_source.reached > self.target.update_seq
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The pairs that are to be proven, and what was found so far. It grows from look to look.
+
+    ``baseline`` is the source's ``update_seq`` at the first look: what is written later is no
+    longer the point. ``purges`` asks for purges, too: needed where copies are of different moments,
+    and not where a copy began empty.
+    """
+
+    pairs: tuple[Pair, ...]
+    purges: bool = False
+    without_source: tuple[tuple[str, ShardFile], ...] = ()
+    """Copies, by Erlang name, that no answering copy of the range can prove: their range is gone
+    where none was spared."""
+    proven: frozenset[Pair] = frozenset()
+    baseline: Mapping[Pair, tuple[int, int]] = field(default_factory=dict)
+    reached: Mapping[Pair, int] = field(default_factory=dict)
+    rolled_back: frozenset[Pair] = frozenset()
+    looked_at: frozenset[Pair] = frozenset()
+
+    @property
+    def open(self) -> tuple[Pair, ...]:
+        """The pairs that are not proven yet; those that were not looked at for longest first."""
+        left = [pair for pair in self.pairs if pair not in self.proven]
+        return tuple(sorted(left, key=lambda pair: (pair in self.looked_at, pair)))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every pair is proven."""
+        return not self.open
+
+    def batch(self, requests: int = LOOK_REQUESTS) -> tuple[Pair, ...]:
+        """The pairs of the next look, bounded by the requests that they may take."""
+        return self.open[: max(1, requests // PAIR_REQUESTS)]
+
+    def noted(self, readings: Iterable[Reading]) -> "Proof":
+        """The same, richer by what one look has read."""
+        baseline, reached = dict(self.baseline), dict(self.reached)
+        proven, rolled_back = set(self.proven), set(self.rolled_back)
+        seen = set()
+        for reading in readings:
+            pair = reading.pair
+            seen.add(pair)
+            if reading.source is None or reading.target is None:
+                continue  # it does not answer, or the file is not there (yet)
+            baseline.setdefault(pair, (reading.source.update_seq, reading.source.purge_seq))
+            reached[pair] = max(reading.reached, reached.get(pair, 0))
+            if reading.rolled_back:
+                rolled_back.add(pair)
+            if self._proves(reading, *baseline[pair]):
+                proven.add(pair)
+        looked_at = self.looked_at | seen
+        if all(pair in looked_at for pair in self.pairs if pair not in proven):
+            looked_at = frozenset()  # the next round begins
+        return replace(
+            self,
+            proven=frozenset(proven),
+            baseline=baseline,
+            reached=reached,
+            rolled_back=frozenset(rolled_back),
+            looked_at=looked_at,
+        )
+
+    def _proves(self, reading: Reading, update_seq: int, purge_seq: int) -> bool:
+        if self.purges and purge_seq and not self._purged(reading, purge_seq):
+            return False
+        if update_seq == 0 or reading.reached >= update_seq:
+            return True
+        source, target = reading.source, reading.target
+        if source is not None and source == target:
+            # Copied files, of one uuid: while they are alike nothing is pushed, and nothing noted.
+            return True
+        # Purges and _security raise update_seq without a change that could be pushed.
+        return reading.follows is False
+
+    @staticmethod
+    def _purged(reading: Reading, purge_seq: int) -> bool:
+        return reading.purges is not None and reading.purges.seq >= purge_seq
+
+    def progress(self) -> tuple[int, int]:
+        """Grows while copies are being filled."""
+        return len(self.proven), sum(self.reached.values())
+
+    def left(self) -> Mapping[str, tuple[ShardFile, ...]]:
+        """The copies that are not proven yet, by the Erlang name of their node."""
+        found: dict[str, set[ShardFile]] = {}
+        for pair in self.open:
+            found.setdefault(pair.target, set()).add(pair.file)
+        return {name: tuple(sorted(files)) for name, files in sorted(found.items())}
+
+    def total(self, name: str) -> int:
+        """How many copies of a node are to be proven."""
+        return len({pair.file for pair in self.pairs if pair.target == name})
+
+
+def refilled(maps: Iterable[ShardMap], lost: Collection[str], answering: Collection[str]) -> Proof:
+    """The proof that the copies of nodes which lost their volumes are complete again.
+
+    From every copy of the range that was never lost and answers, and from one at least: two lost
+    ones do not prove each other.
+    """
+    pairs: list[Pair] = []
+    without: list[tuple[str, ShardFile]] = []
+    for file, names in _ranges(maps):
+        sources = [name for name in names if name in answering and name not in lost]
+        for target in names:
+            if target in lost:
+                pairs += [Pair(file, source, target) for source in sources]
+                without += [] if sources else [(target, file)]
+    return Proof(tuple(pairs), without_source=tuple(without))
+
+
+def equal(maps: Iterable[ShardMap], names: Collection[str]) -> Proof:
+    """The proof that all copies on these nodes hold the same: each is pushed to each other one."""
+    pairs = [
+        Pair(file, source, target)
+        for file, holders in _ranges(maps)
+        for source in holders
+        for target in holders
+        if source != target and {source, target} <= set(names)
+    ]
+    return Proof(tuple(pairs), purges=True)
+
+
+def _ranges(maps: Iterable[ShardMap]) -> Iterator[tuple[ShardFile, tuple[str, ...]]]:
+    for shard_map in sorted(maps, key=lambda each: each.database):
+        for range_, names in sorted(shard_map.by_range.items()):
+            yield shard_map.file(range_), tuple(dict.fromkeys(names))
+
+
+def lost_ranges(proof: Proof, maps: Iterable[ShardMap], lost: Collection[str]) -> frozenset[str]:
+    """Databases with a range whose only copies were lost: what it held is gone."""
+    names = dict(_ranges(maps))
+    return frozenset(
+        file.database for _, file in proof.without_source if set(names.get(file, ())) <= set(lost)
+    )
+
+
+# --- samples ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Copies of a node that are looked at, and how many more there are."""
+
+    files: tuple[ShardFile, ...]
+    left_out: int
+
+
+def sample(named: Collection[ShardFile], limit: int = SAMPLE_COPIES) -> Sample:
+    """Which of a node's named copies are looked at: system databases, then ``limit`` others.
+
+    Spread evenly over the rest by name, so that the same are looked at each time.
+    """
+    system = sorted(file for file in named if file.database in SYSTEM_DATABASES)
+    rest = sorted(file for file in named if file.database not in SYSTEM_DATABASES)
+    if len(rest) > limit:
+        chosen = [rest[number * len(rest) // limit] for number in range(limit)]
+    else:
+        chosen = rest
+    return Sample((*system, *chosen), len(rest) - len(chosen))
+
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+def checkpoint_name(source: str, target: str) -> str:
+    """The local document, on both nodes, that says how far one file was pushed to another.
+
+    The arguments are the files' uuids. CouchDB hashes each as an Erlang binary in external term
+    format (src/mem3/src/mem3_rep.erl, ``local_id_hash``).
+    """
+    return f"_local/shard-sync-{_term_hash(source)}-{_term_hash(target)}"
+
+
+def purge_checkpoint_name(source: str, target: str) -> str:
+    """The local document, at the source, that says how far its purges were pushed."""
+    return f"_local/purge-mem3-{source}-{target}"
+
+
+def _term_hash(uuid: str) -> str:
+    term = b"\x83m" + len(uuid).to_bytes(4, "big") + uuid.encode()
+    digest = hashlib.md5(term, usedforsecurity=False).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
