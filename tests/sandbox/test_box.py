@@ -25,6 +25,7 @@ from couchdiscover.sandbox import Proceed, Sandbox, loopback
 from couchdiscover.sandbox import box as box_module
 from couchdiscover.sandbox.http import Loop, Request, Response, Wire
 from couchdiscover.sandbox.real import RealNetwork, RealNode
+from tests.support.releases import real_homes
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "k8s-1.36.2"
 LOGIN = ("admin", "pass wörd".encode())
@@ -651,15 +652,12 @@ def test_a_hundred_nodes_are_nothing_special() -> None:
 
 # --- real nodes ---
 
-HOME = os.environ.get("COUCHDB_HOME")
-needs_couchdb = pytest.mark.skipif(
-    HOME is None, reason="COUCHDB_HOME names no installed CouchDB release"
-)
 
-
-@needs_couchdb
-def test_real_nodes_form_a_cluster() -> None:
-    with make(2, real=Path(HOME or "")) as box:
+@pytest.mark.parametrize("home", real_homes() or [None], ids=str)
+def test_real_nodes_form_a_cluster(home: Path | None) -> None:
+    if home is None:
+        pytest.skip("COUCHDB_HOME names no installed CouchDB release")
+    with make(2, real=home) as box:
         join(box, "couchdb-1", "couchdb-0")
         for pod in box.pods:
             until(lambda pod=pod: len(members(box, pod)) == 2)

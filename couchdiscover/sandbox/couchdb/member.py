@@ -5,11 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from couchdiscover.sandbox.couchdb.config import Config
-from couchdiscover.sandbox.couchdb.image import NO_NAME
 from couchdiscover.sandbox.couchdb.sessions import Secrets
 from couchdiscover.sandbox.couchdb.versions import Traits
 from couchdiscover.sandbox.couchdb.volume import File, ShardMap, Volume
 from couchdiscover.sandbox.http import Request, Response, Wire
+
+NO_NAME = "nonode@nohost"
+"""What Erlang calls a node that was given no name; it connects to nobody."""
 
 
 class Member(ABC):

@@ -23,13 +23,13 @@ from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, Config, Sections, i
 from couchdiscover.sandbox.couchdb.configuring import Configuring
 from couchdiscover.sandbox.couchdb.databases import Databases
 from couchdiscover.sandbox.couchdb.documents import Json, edit
-from couchdiscover.sandbox.couchdb.image import NO_NAME
-from couchdiscover.sandbox.couchdb.member import Member
+from couchdiscover.sandbox.couchdb.member import NO_NAME, Member
 from couchdiscover.sandbox.couchdb.network import DROP_FROZEN, Network
 from couchdiscover.sandbox.couchdb.old import refuse
 from couchdiscover.sandbox.couchdb.sessions import Secrets
 from couchdiscover.sandbox.couchdb.setup import ClusterSetup
 from couchdiscover.sandbox.couchdb.user import User
+from couchdiscover.sandbox.couchdb.versions import Traits
 from couchdiscover.sandbox.couchdb.volume import File, Volume
 from couchdiscover.sandbox.http import Request, Response, Wire
 
@@ -110,7 +110,9 @@ class Node(Member):
     ) -> None:
         super().__init__(name, address, port, version)
         self.network = network
-        self.server = f"CouchDB/{version} (Erlang OTP/{otp or self.traits.otp})"
+        self.server: str | None = None
+        """What the Server header says in place of the release: there may be a proxy before it."""
+        self._otp = otp
         self.seedlist = seedlist
         self.zone = zone
         self.short_names = short_names
@@ -255,6 +257,17 @@ class Node(Member):
             self._reset_config()
             self.start()
 
+    def upgrade(self, version: str) -> None:
+        """Is another release from now on, an older one too; raises RuntimeError while running.
+
+        Of a container of the official image: data kept, configuration made anew.
+        """
+        with self.network.lock:
+            if self.running:
+                raise RuntimeError(f"{self.name} is running")
+            self.version, self.traits = version, Traits(version)
+            self._reset_config()
+
     def wipe(self, *, data: bool = True, config: bool = True) -> None:
         """Loses what was stored; a node that was running is running again afterwards."""
         with self.network.lock:
@@ -360,7 +373,10 @@ class Node(Member):
             self.requests.append(exchange)
         if isinstance(answer, Wire):
             return answer
-        headers = {"cache-control": "must-revalidate", "server": self.server, **answer.headers}
+        server = self.server
+        if server is None:
+            server = f"CouchDB/{self.version} (Erlang OTP/{self._otp or self.traits.otp})"
+        headers = {"cache-control": "must-revalidate", "server": server, **answer.headers}
         if answer.status == 401 and "text/html" in request.headers.get("accept", ""):
             reason = quote(answer.body["reason"])
             place = f"/_utils/session.html?return={quote(request.target, safe='')}&reason={reason}"

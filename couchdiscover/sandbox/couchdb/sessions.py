@@ -25,7 +25,7 @@ class Secrets:
         ones are now and then."""
         self._current: dict[str, str | None] = {}
         """By the name of the node whose secret it is."""
-        self._replaced: dict[tuple[str, str], float] = {}
+        self.replaced: dict[tuple[str, str], float] = {}
         """Node and secret: until when it is accepted, by the network's clock."""
 
     @property
@@ -44,19 +44,19 @@ class Secrets:
         if self._node.traits.shares_secrets:
             now = self._network.now()
             found |= set(self._current.values())
-            found |= {secret for (_, secret), end in self._replaced.items() if end > now}
+            found |= {secret for (_, secret), end in self.replaced.items() if end > now}
         return {secret for secret in found if secret is not None}
 
     def boot(self) -> None:
         """What the process knows when it has started."""
         self._current = {self._node.name: self._node.config.session_secret}
-        self._replaced.clear()
+        self.replaced.clear()
         if self.learn_at_boot:
             for peer in self._peers():
                 theirs = peer.secrets
                 self._current[peer.name] = theirs._current.get(peer.name)
-                self._replaced |= {
-                    key: end for key, end in theirs._replaced.items() if key[0] == peer.name
+                self.replaced |= {
+                    key: end for key, end in theirs.replaced.items() if key[0] == peer.name
                 }
 
     def changed(self) -> None:
@@ -71,7 +71,7 @@ class Secrets:
             return
         old = self._current.get(name)
         if old is not None and old != secret:
-            self._replaced[name, old] = self._network.now() + SESSION_SECONDS
+            self.replaced[name, old] = self._network.now() + SESSION_SECONDS
         self._current[name] = secret
 
     def _peers(self) -> list["Member"]:
