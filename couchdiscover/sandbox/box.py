@@ -1,7 +1,6 @@
 """A whole sandbox: CouchDB nodes, and the Kubernetes API that presents them as a StatefulSet."""
 
 import base64
-import json
 import secrets
 import shutil
 import ssl
@@ -19,7 +18,7 @@ from typing import Any, Literal, Protocol, Self
 from couchdiscover.sandbox import manifests
 from couchdiscover.sandbox.couchdb import Network, Node
 from couchdiscover.sandbox.http import Handler, Loop, Request, Response, Server, Wire
-from couchdiscover.sandbox.kubernetes import SETUP_USER, KubernetesApi
+from couchdiscover.sandbox.kubernetes import SETUP_USER, KubernetesApi, kubeconfig
 from couchdiscover.sandbox.loopback import Addresses
 from couchdiscover.sandbox.manifests import Style
 from couchdiscover.sandbox.real import RealNetwork, RealNode
@@ -421,17 +420,7 @@ class Sandbox:
             cluster["insecure-skip-tls-verify"] = True
         if token is not None:
             self.api.tokens[token] = SETUP_USER
-        context = {"cluster": "sandbox", "user": "sandbox", "namespace": self.deployment.namespace}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "sandbox",
-            "clusters": [{"name": "sandbox", "cluster": cluster}],
-            "contexts": [{"name": "sandbox", "context": context}],
-            "users": [{"name": "sandbox", "user": {} if token is None else {"token": token}}],
-        }
-        # JSON is YAML, and the standard library can write it.
-        self.kubeconfig.write_text(json.dumps(config, indent=2) + "\n")
+        self.kubeconfig.write_text(kubeconfig(cluster, self.deployment.namespace, token))
         self.kubeconfig.chmod(0o600)
 
     # --- nodes ---

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import http.client
+import json
 import re
 import ssl
 import threading
@@ -413,6 +414,25 @@ class KubernetesApi:
             version = {"groupVersion": f"{name}/v1", "version": "v1"}
             groups.append({"name": name, "versions": [version], "preferredVersion": version})
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+
+
+def kubeconfig(cluster: Mapping[str, Any], namespace: str, token: str | None = None) -> str:
+    """The text of a kubeconfig file with one context; ``cluster`` says where its server is."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "sandbox",
+        "clusters": [{"name": "sandbox", "cluster": cluster}],
+        "contexts": [
+            {
+                "name": "sandbox",
+                "context": {"cluster": "sandbox", "user": "sandbox", "namespace": namespace},
+            }
+        ],
+        "users": [{"name": "sandbox", "user": {} if token is None else {"token": token}}],
+    }
+    # JSON is YAML, and the standard library can write it.
+    return json.dumps(config, indent=2) + "\n"
 
 
 _PROXIED = re.compile(

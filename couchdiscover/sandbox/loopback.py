@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections.abc import Collection
 from ipaddress import IPv4Address
 
 _FIRST, _LAST = IPv4Address("127.1.0.0"), IPv4Address("127.254.0.0")
@@ -46,6 +47,21 @@ class Addresses:
             if is_free(host, self.port):
                 return host, self.port
         raise OSError(f"port {self.port} is taken on loopback")
+
+    def take_host(self, ports: Collection[int]) -> str | None:
+        """The next host on which these very ports are free; None where none is.
+
+        So it is where there is only 127.0.0.1, where another program listens at such a port of all
+        addresses, and for ports that need a privilege.
+        """
+        if not self.has_hosts:
+            return None
+        for _ in range(8):
+            host = str(self._next)
+            self._next += 1
+            if all(is_free(host, port) for port in ports):
+                return host
+        return None
 
     def free_port(self, host: str) -> int:
         """Any free port of a host; raises OSError where none is found."""

@@ -4,9 +4,9 @@ import base64
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
-from itertools import groupby
 from typing import Any, Literal
+
+from couchdiscover.sandbox import controllers
 
 Object = dict[str, Any]
 Style = Literal["official", "helm", "predecessor"]
@@ -162,22 +162,7 @@ class Deployment:
         if self.ordinals_start:
             spec["ordinals"] = {"start": self.ordinals_start}
         ready = sum(pod.ready for pod in pods)
-        revision = f"{self.statefulset}-{self._revision()}"
-        counts = {
-            "replicas": len(pods),
-            "readyReplicas": ready,
-            "currentReplicas": len(pods),
-            "updatedReplicas": len(pods),
-        }
-        status = {
-            "observedGeneration": generation,
-            # Of these a real one leaves out what is 0, but for the first.
-            **{key: count for key, count in counts.items() if count or key == "replicas"},
-            "currentRevision": revision,
-            "updateRevision": revision,
-            "collisionCount": 0,
-            "availableReplicas": ready,
-        }
+        status = statefulset_status(self.statefulset, len(pods), ready, generation)
         metadata = {**self._metadata(self.statefulset), "generation": generation}
         return {"kind": "StatefulSet", "metadata": metadata, "spec": spec, "status": status}
 
@@ -190,10 +175,12 @@ class Deployment:
             "labels": {
                 **self.labels,
                 "apps.kubernetes.io/pod-index": pod.name.rpartition("-")[2],
-                "controller-revision-hash": f"{self.statefulset}-{self._revision()}",
+                "controller-revision-hash": revision(self.statefulset),
                 "statefulset.kubernetes.io/pod-name": pod.name,
             },
         }
+        if pod.terminating:
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         spec = {**self._pod_spec(pod.port, replicas), "hostname": pod.name}
         if self.service_name:
             spec["subdomain"] = self.service_name
@@ -208,105 +195,23 @@ class Deployment:
 
     def endpoint_slices(self, pods: Iterable[Pod], service_uid: str) -> list[Object]:
         """The EndpointSlices: one for each set of ports, and an empty one where no pod is."""
-        groups = _by_port(pods)
-        slices = []
-        for port, members in groups or [(self.port, [])]:
-            metadata: Object = {
-                "name": f"{self.service}-{_short_hash(self.service, str(port))}",
-                "generateName": f"{self.service}-",
-                "namespace": self.namespace,
-                "labels": {
-                    **self.labels,
-                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-                    "kubernetes.io/service-name": self.service,
-                    "service.kubernetes.io/headless": "",
-                },
-                "ownerReferences": [
-                    {
-                        "apiVersion": "v1",
-                        "kind": "Service",
-                        "name": self.service,
-                        "uid": service_uid,
-                        "controller": True,
-                        "blockOwnerDeletion": True,
-                    }
-                ],
-            }
-            ports = [
-                {"name": name, "protocol": "TCP", "port": number}
-                for name, number in self.service_ports(port)
-            ]
-            slices.append(
-                {
-                    "kind": "EndpointSlice",
-                    "metadata": metadata,
-                    "addressType": "IPv4",
-                    "endpoints": [self._endpoint(pod) for pod in members] or None,
-                    "ports": ports if members else None,
-                }
-            )
-        return slices
+        service, shown, moved = self._seen_by_controllers(pods)
+        service["metadata"]["uid"] = service_uid
+        return controllers.endpoint_slices(service, shown, moved)
 
     def endpoints_object(self, pods: Iterable[Pod]) -> Object:
         """The v1 Endpoints; without ``subsets`` where no pod is."""
-        subsets = []
-        for port, members in _by_port(pods):
-            good = [pod for pod in members if self._is_published(pod)]
-            unready = [pod for pod in members if not pod.ready and not pod.terminating]
-            lists = {
-                "addresses": [self._endpoint_address(pod) for pod in good],
-                "notReadyAddresses": [
-                    self._endpoint_address(pod) for pod in unready if pod not in good
-                ],
-            }
-            filled: Object = {key: found for key, found in lists.items() if found}
-            if filled:
-                filled["ports"] = [
-                    {**({"name": name} if name else {}), "port": number, "protocol": "TCP"}
-                    for name, number in self.service_ports(port)
-                ]
-                subsets.append(filled)
-        metadata = self._metadata(self.service)
-        metadata["labels"] = {
-            **self.labels,
-            "endpoints.kubernetes.io/managed-by": "endpoint-controller",
-            "service.kubernetes.io/headless": "",
-        }
-        found: Object = {"kind": "Endpoints", "metadata": metadata}
-        return {**found, "subsets": subsets} if subsets else found
+        found = controllers.endpoints_object(*self._seen_by_controllers(pods))
+        return found or {"kind": "Endpoints", "metadata": self._metadata(self.service)}
 
-    def _is_published(self, pod: Pod) -> bool:
-        """Whether it counts as ready for those who look for it."""
-        return self.publish_not_ready or (pod.ready and not pod.terminating)
-
-    def _endpoint(self, pod: Pod) -> Object:
-        conditions = {
-            "ready": self._is_published(pod),
-            "serving": pod.ready,
-            "terminating": pod.terminating,
-        }
-        return {
-            "addresses": [pod.address],
-            "conditions": conditions,
-            **self._host_name(pod),
-            "targetRef": self._reference(pod),
-            "nodeName": HOST_NAME,
-        }
-
-    def _endpoint_address(self, pod: Pod) -> Object:
-        return {
-            "ip": pod.address,
-            **self._host_name(pod),
-            "nodeName": HOST_NAME,
-            "targetRef": self._reference(pod),
-        }
-
-    def _host_name(self, pod: Pod) -> Object:
-        # Only the Service that spec.serviceName names gives pods a host name.
-        return {"hostname": pod.name} if self.service_name == self.service else {}
-
-    def _reference(self, pod: Pod) -> Object:
-        return {"kind": "Pod", "namespace": self.namespace, "name": pod.name, "uid": pod.uid}
+    def _seen_by_controllers(
+        self, pods: Iterable[Pod]
+    ) -> tuple[Object, list[Object], dict[str, dict[int, int]]]:
+        found = list(pods)
+        shown = [self.pod_object(pod, len(found)) for pod in found]
+        # By a number, too, each pod is found at its own port.
+        moved = {pod.name: {self.port: pod.port} for pod in found if pod.port != self.port}
+        return self.service_object(), shown, moved
 
     # --- the pod's template ---
 
@@ -415,8 +320,29 @@ class Deployment:
     def _metadata(self, name: str) -> Object:
         return {"name": name, "namespace": self.namespace, "labels": dict(self.labels)}
 
-    def _revision(self) -> str:
-        return f"{zlib.crc32(self.statefulset.encode()):08x}"
+
+def revision(statefulset: str) -> str:
+    """The one revision that a StatefulSet of the sandbox ever has."""
+    return f"{statefulset}-{zlib.crc32(statefulset.encode()):08x}"
+
+
+def statefulset_status(statefulset: str, pods: int, ready: int, generation: int) -> Object:
+    """The status of a StatefulSet that is not being rolled out."""
+    counts = {
+        "replicas": pods,
+        "readyReplicas": ready,
+        "currentReplicas": pods,
+        "updatedReplicas": pods,
+    }
+    return {
+        "observedGeneration": generation,
+        # Of these a real one leaves out what is 0, but for the first.
+        **{key: count for key, count in counts.items() if count or key == "replicas"},
+        "currentRevision": revision(statefulset),
+        "updateRevision": revision(statefulset),
+        "collisionCount": 0,
+        "availableReplicas": ready,
+    }
 
 
 def _container(name: str, image: str, **more: Any) -> Object:
@@ -433,19 +359,3 @@ def _container(name: str, image: str, **more: Any) -> Object:
 
 def _port(name: str, number: int) -> Object:
     return {"name": name, "containerPort": number, "protocol": "TCP"}
-
-
-def _by_port(pods: Iterable[Pod]) -> list[tuple[int, list[Pod]]]:
-    """The pods with an address, by CouchDB's port and then by address, as the API orders them."""
-    placed = [
-        (pod.port, int(ip_address(pod.address)), pod) for pod in pods if pod.address is not None
-    ]
-    placed.sort(key=lambda entry: entry[:2])
-    return [
-        (port, [pod for *_, pod in group])
-        for port, group in groupby(placed, key=lambda entry: entry[0])
-    ]
-
-
-def _short_hash(*parts: str) -> str:
-    return f"{zlib.crc32('/'.join(parts).encode()):08x}"[:5]

@@ -227,6 +227,15 @@ class Namespace:
         return found
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for a namespace needs a cluster: `pytest -m e2e` runs it, `pytest` does not."""
+    for item in items:
+        here = item.path.is_relative_to(Path(__file__).parent)
+        if here and "namespace" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.e2e)
+
+
 @pytest.fixture(scope="session")
 def images() -> dict[str, str]:
     """The images to be tried; skips where there is no cluster, or no images."""

@@ -8,15 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import typer.main
 import yaml
+from typer.core import TyperGroup
+
+from couchdiscover.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 FOLDERS = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
-STATEFULSETS = ["job", "initcontainer", "poststart"]
+STATEFULSETS = ["job", "initcontainer", "poststart", "restore"]
 """The folders that bring a CouchDB StatefulSet."""
 
 NO_MANIFESTS = {"kustomization.yaml", "values.yaml", "workflow.yaml"}
+
+COMING = {"--replications", "--from", "--database", "--manifest", "adopt"}
+"""Options and commands that the documents tell of and the program may not have yet."""
 
 Object = Mapping[str, Any]
 
@@ -90,14 +97,24 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
                 yield where, each.get("args", [])
             for script in hook(each)[2:]:
                 words = shlex.split(script.replace(">", " >"))
+                if "couchdiscover" not in words:
+                    continue
                 start = words.index("couchdiscover") + 1
                 end = next(i for i, word in enumerate(words) if word.startswith(">"))
                 yield where, words[start:end]
 
 
-def variables(of: Object) -> list[str]:
-    """The names of a container's variables."""
-    return [entry["name"] for entry in of.get("env", [])]
+def known_to_the_program(arguments: list[str]) -> list[str]:
+    """Arguments without the options that are yet to come (COMING)."""
+    program = typer.main.get_command(app)
+    assert isinstance(program, TyperGroup)
+    known = {
+        option
+        for command in program.commands.values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    return [each for each in arguments if each.partition("=")[0] not in COMING - known]
 
 
 def words(pattern: str, paths: list[Path]) -> set[str]:
@@ -110,6 +127,7 @@ def texts() -> list[Path]:
     return [
         ROOT / "README.md",
         ROOT / "Containerfile",
+        *sorted((ROOT / "docs").glob("*.md")),
         *sorted(EXAMPLES.rglob("*.md")),
         *sorted(EXAMPLES.rglob("*.yaml")),
         *sorted((ROOT / ".github").rglob("*.yml")),

@@ -13,7 +13,14 @@ import pytest
 
 from couchdiscover.sandbox import Sandbox
 from tests.conftest import PASSWORD, Command
-from tests.examples.conftest import Object, container, containers, find, hook
+from tests.examples.conftest import (
+    Object,
+    container,
+    containers,
+    find,
+    hook,
+    known_to_the_program,
+)
 
 Make = Callable[..., Sandbox]
 
@@ -61,13 +68,38 @@ def test_the_job(sandbox: Make, couchdiscover: Command, folder: str, slices: boo
         statefulset["metadata"] = {"name": "couchdb-couchdb"}
         statefulset["spec"] = {**statefulset["spec"], "serviceName": "couchdb-couchdb"}
     box = deploy(sandbox, folder, statefulset, slices=slices)
-    for _ in range(2):
-        ended = couchdiscover(*ours["args"], environment=environment(box))
+    (first,) = containers(find("job", "Job")["spec"]["template"])
+    for arguments in (first["args"] if folder == "cronjob" else ours["args"], ours["args"]):
+        ended = couchdiscover(*known_to_the_program(arguments), environment=environment(box))
         assert ended.code == 0, ended.err
         assert "WARNING" not in ended.err
     assert is_whole(box)
     refused = [request for request in box.api.requests if request.status in (401, 403)]
     assert refused == []
+
+
+@pytest.mark.xfail(reason="the option is there, what it means is yet to come", strict=False)
+def test_the_cron_job_makes_no_cluster(sandbox: Make, couchdiscover: Command) -> None:
+    """All volumes lost: an empty cluster in their place would look as if all were well."""
+    (ours,) = containers(find("cronjob", "CronJob")["spec"]["jobTemplate"]["spec"]["template"])
+    arguments = known_to_the_program(ours["args"])
+    box = deploy(sandbox, "cronjob", find("job", "StatefulSet"))
+    ended = couchdiscover(*arguments, environment=environment(box))
+    assert ended.code == 6, ended.err
+    assert {box.node(pod).state for pod in box.pods} == {"cluster_enabled"}
+
+
+@pytest.mark.parametrize("folder", ["app", "ci"])
+def test_what_only_checks(sandbox: Make, couchdiscover: Command, folder: str) -> None:
+    """With the rights that it brings, when the Job has done its part."""
+    pod = find(folder, "Deployment" if folder == "app" else "Job")["spec"]["template"]
+    (ours,) = (each for each in containers(pod) if "/couchdiscover:" in each["image"])
+    (first,) = containers(find("job", "Job")["spec"]["template"])
+    box = deploy(sandbox, folder, find("job", "StatefulSet"))
+    assert couchdiscover(*first["args"], environment=environment(box)).code == 0
+    ended = couchdiscover(*ours["args"], environment=environment(box))
+    assert ended.code == 0, ended.err
+    assert [r for r in box.api.requests if r.status in (401, 403)] == []
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
@@ -102,6 +134,9 @@ def test_the_hook_says_nothing_to_the_kubelet(sandbox: Make, tmp_path: Path, pas
     """Its very command line, beside a PID 1 that stands for CouchDB: the log is PID 1's output."""
     box = deploy(sandbox, "poststart", find("poststart", "StatefulSet"))
     command = hook(container(find("poststart", "StatefulSet")["spec"]["template"], "couchdb"))
+    *shell, text = command
+    words = [word for word in text.split() if known_to_the_program([word])]
+    command = [*shell, " ".join(words)]
     program = tmp_path / "bin" / "couchdiscover"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m couchdiscover "$@"\n')

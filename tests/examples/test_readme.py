@@ -1,6 +1,7 @@
-"""The README's tables and paths, held against the program."""
+"""The README and the page of options, held against the program."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,53 +10,67 @@ from typer.core import TyperGroup
 
 from couchdiscover import errors
 from couchdiscover.cli.app import app
+from tests.examples.conftest import COMING
+from tests.support.markdown import code, rows
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+OPTIONS = rows((ROOT / "docs" / "options.md").read_text(), "| option |")
+PROGRAM = typer.main.get_command(app)
+assert isinstance(PROGRAM, TyperGroup)
+COMMANDS = {name: each for name, each in PROGRAM.commands.items() if name != "demo"}
 
 
-def rows(after: str) -> list[list[str]]:
-    """The cells of the first table behind a text."""
-    found = re.search(r"\n((?:\|.*\n)+)", README[README.index(after) :])
-    assert found
-    lines = found[1].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 120
 
 
-def code(text: str) -> list[str]:
-    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"`([^`]+)`", text)
+def names(cell: str) -> frozenset[str]:
+    return frozenset(name for name in code(cell) if name.startswith("-"))
 
 
-def test_the_options_table_is_the_programs() -> None:
-    program = typer.main.get_command(app)
-    assert isinstance(program, TyperGroup)
-    known = {}
-    for parameter in program.commands["run"].params:
-        names = frozenset([*parameter.opts, *parameter.secondary_opts])
-        known[names] = parameter.envvar
-    told = {}
-    for option, variable, _ in rows("<!-- options: compared"):
-        names = frozenset(name for name in code(option) if name.startswith("-"))
-        told[names] = code(variable)[0] if code(variable) else None
-    assert told == known
+def test_the_options_are_the_programs() -> None:
+    """Their names, their variables, and the commands that have them."""
+    known: dict[frozenset[str], tuple[str | None, set[str]]] = {}
+    for command, each in COMMANDS.items():
+        for parameter in each.params:
+            options = frozenset([*parameter.opts, *parameter.secondary_opts])
+            variable = parameter.envvar
+            assert variable is None or isinstance(variable, str)
+            known.setdefault(options, (variable, set()))[1].add(command)
+    told = {
+        names(option): (next(iter(code(variable)), None), set(commands.split()))
+        for option, variable, commands, _ in OPTIONS
+    }
+    assert set(known) <= set(told)
+    for options, (variable, commands) in told.items():
+        if options not in known and options <= COMING:
+            continue
+        here = commands - (COMING - set(COMMANDS))
+        assert (variable, here) == known.get(options), options
 
 
 def test_the_defaults_in_the_table_are_the_programs() -> None:
     """What --help says in [default: …] is a value; where the table has one too, it is the same."""
-    program = typer.main.get_command(app)
-    assert isinstance(program, TyperGroup)
     helps = {
         parameter.opts[0]: getattr(parameter, "help", "") or ""
-        for parameter in program.commands["run"].params
+        for command in COMMANDS.values()
+        for parameter in command.params
     }
     compared = 0
-    for option, _, default in rows("<!-- options: compared"):
-        shown = re.search(r"\[default: ([\w./]+)\]", helps[code(option)[0]])
+    for option, _, _, default in OPTIONS:
+        shown = re.search(r"\[default: ([\w./]+)\]", helps.get(code(option)[0], ""))
         if shown and code(default):
             assert code(default)[0] == shown[1], option
             compared += 1
     assert compared >= 5
+
+
+def test_the_commands_are_the_programs() -> None:
+    assert isinstance(PROGRAM, TyperGroup)
+    told = {code(cell)[0] for cell, _ in rows(README, "| command |")}
+    assert set(PROGRAM.commands) <= told
+    assert told - set(PROGRAM.commands) <= COMING
 
 
 def test_the_exit_codes_table_is_the_programs() -> None:
@@ -72,24 +87,30 @@ def test_the_exit_codes_table_is_the_programs() -> None:
     }
     told = {
         (int(number), code(result)[0])
-        for numbers, result, *_ in rows("## Exit codes")
+        for numbers, result, *_ in rows(README, "| code |")
         for number in numbers.split(",")
     }
     assert told == known
 
 
+def test_what_is_installed_is_what_is_called() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["scripts"]) == {"couchdiscover", "kubectl-couchdiscover"}
+    assert "`kubectl couchdiscover`" in README
+    (oldest,) = re.findall(r"Python (\d\.\d+) and newer", README)
+    assert project["requires-python"] == f">={oldest}"
+
+
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", ROOT / "examples" / "README.md"], ids=lambda p: p.parent.name
+    "path",
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
+        *sorted((ROOT / "docs").glob("*.md")),
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_whatever_is_named_is_there(path: Path) -> None:
-    text = path.read_text()
-    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
-    for link in links:
-        assert (path.parent / link).exists(), link
-    spans = {word for span in code(text) for word in span.split()}
-    named = {w for w in spans if re.fullmatch(r"(?:examples|couchdiscover|tests|\.ci)/[\w./-]+", w)}
-    named |= {f"couchdiscover/{w}" for w in spans if re.fullmatch(r"\w+\.py", w)}
-    for name in named:
+    spans = {word for span in code(path.read_text()) for word in span.split()}
+    folders = r"(?:examples|couchdiscover|tests|docs|\.ci|\.github)"
+    for name in {word for word in spans if re.fullmatch(rf"{folders}/[\w./-]+", word)}:
         assert (ROOT / name).exists(), name
-    if path.parent == ROOT:
-        assert named

@@ -1,6 +1,7 @@
 """One nursery for all proofs, and the seed in the header of whatever fails."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,14 @@ import pytest
 from couchdiscover.sandbox import Sandbox
 from tests.proof.harness import COOKIE, DRAWS, PASSWORD, SEED, Nursery
 from tests.support.releases import real_homes
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder are proofs: `pytest -m proof` runs them, `pytest` does not."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.proof)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from couchdiscover.sandbox.couchdb.versions import Traits
 
@@ -92,6 +92,10 @@ def verify(stored: str, password: str) -> bool:
     return hmac.compare_digest(digest, derive(password, salt_of(stored), made_by))
 
 
+def _nobody(_section: str, _key: str) -> None:
+    """Whom the configuration of a node that is not there yet tells of its changes."""
+
+
 class Config:
     """Sections of keys and values: those of the process, and those of its ini file."""
 
@@ -101,6 +105,8 @@ class Config:
         """What the ini file says: what the next start of the process begins with."""
         self.unwritable: str | None = None
         """Why the ini file cannot be written: ``eperm``, ``eacces``, ``erofs`` or ``enospc``."""
+        self.changed: Callable[[str, str], None] = _nobody
+        """Told section and key of each change, but of those whose file could not be written."""
         self.sections: Sections = {}
         self.reload()
 
@@ -108,7 +114,9 @@ class Config:
         """Reads the file anew, as the process does when it starts, and hashes plain passwords."""
         self.sections = copy.deepcopy(self.stored)
         for user, value in self.admins.items():
-            self.set("admins", user, value)
+            self.admins[user] = hash_password(value, self.traits)
+            if self.unwritable is None:
+                self.stored["admins"][user] = self.admins[user]
 
     def get(self, section: str, key: str, default: str | None = None) -> str | None:
         """One value, or the default."""
@@ -125,14 +133,11 @@ class Config:
     def put(self, section: str, key: str, value: str, *, persist: bool = True) -> str | None:
         """Writes a value as it is; why the file could not be written, or None.
 
-        The process has the value either way, as CouchDB's does.
+        The process has the value either way, as CouchDB's does, but then nobody in it is told: no
+        password is hashed, no other node hears of a secret (seen on 3.5.2 and 3.3.3).
         """
         self.sections.setdefault(section, {})[key] = value
-        if not persist:
-            return None
-        if self.unwritable is None:
-            self.stored.setdefault(section, {})[key] = value
-        return self.unwritable
+        return self._written(section, key, value, persist=persist)
 
     def delete(self, section: str, key: str, *, persist: bool = True) -> str | None:
         """Removes a value; why the file could not be written, or None.
@@ -140,12 +145,21 @@ class Config:
         What the file still says is back at once.
         """
         self.sections.get(section, {}).pop(key, None)
-        if persist and self.unwritable is None:
-            self.stored.get(section, {}).pop(key, None)
+        error = self._written(section, key, None, persist=persist)
         left = self.stored.get(section, {}).get(key)
         if left is not None:
             self.sections.setdefault(section, {})[key] = left
-        return self.unwritable if persist else None
+        return error
+
+    def _written(self, section: str, key: str, value: str | None, *, persist: bool) -> str | None:
+        if persist and self.unwritable is not None:
+            return self.unwritable
+        if persist and value is None:
+            self.stored.get(section, {}).pop(key, None)
+        elif persist and value is not None:
+            self.stored.setdefault(section, {})[key] = value
+        self.changed(section, key)
+        return None
 
     def is_true(self, section: str, key: str) -> bool:
         """Whether a value says true."""

@@ -33,12 +33,12 @@ class Configuring:
                 value = config.get(section, key)
             case "DELETE", [section, key]:
                 value = config.get(section, key)
-                if value is not None and (error := self._unset(section, key, persist=persist)):
+                if value is not None and (error := config.delete(section, key, persist=persist)):
                     raise bad_request(error)
             case "PUT", [section, key]:
                 new = self._value(request)
                 value = config.get(section, key, "")
-                if error := self.set(section, key, new, persist=persist):
+                if error := config.put(section, key, new, persist=persist):
                     raise bad_request(error)
             case _:
                 raise not_allowed("GET") if len(where) < 2 else not_allowed("GET", "PUT", "DELETE")
@@ -61,24 +61,8 @@ class Configuring:
             raise bad_request("Invalid configuration value")
         return value
 
-    def set(self, section: str, key: str, value: str, *, persist: bool = True) -> str | None:
-        """Sets a value as CouchDB does: why its file could not be written, or None.
-
-        Then the process has the value, and nobody in it is told: no password is hashed, no other
-        node hears of a secret (seen on 3.5.2 and 3.3.3).
-        """
-        error = self._node.config.put(section, key, value, persist=persist)
-        if error is None:
-            self._tell(section, key)
-        return error
-
-    def _unset(self, section: str, key: str, *, persist: bool) -> str | None:
-        error = self._node.config.delete(section, key, persist=persist)
-        if error is None:
-            self._tell(section, key)
-        return error
-
-    def _tell(self, section: str, key: str) -> None:
+    def changed(self, section: str, key: str) -> None:
+        """What a change sets off in the process."""
         node, network = self._node, self._network
         match section, key:
             case "chttpd_auth" | "couch_httpd_auth", "secret":

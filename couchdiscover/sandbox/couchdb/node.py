@@ -166,6 +166,7 @@ class Node(Member):
         unwritable = self.config.unwritable
         self.config = Config(self._environment, self.traits)
         self.config.unwritable = unwritable
+        self.config.changed = self.configuring.changed
         self.cookie = self._environment_cookie
 
     def start(self) -> None:
@@ -514,7 +515,7 @@ class Node(Member):
 
     def configure(self, section: str, key: str, value: str) -> str | None:
         """Sets a value as CouchDB does: why its file could not be written, or None."""
-        return self.configuring.set(section, key, value)
+        return self.config.put(section, key, value)
 
     async def _put_member(self, request: Request, name: str, doc_id: str) -> Response:
         with self.network.lock:
