@@ -4,30 +4,36 @@ Whatever pykube, requests or the standard library raise comes out as one of our 
 the object, the verb and the remedy.
 """
 
+import math
 import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import pykube
 import requests
-from pykube.http import KubernetesHTTPAdapter
 from pykube.objects import NamespacedAPIObject
 
 from couchdiscover.errors import CouchdiscoverError, Denied, NotYet, UsageProblem
+from couchdiscover.kube.kubeconfig import find_access, proxy_for
+from couchdiscover.kube.login import Login, LoginAdapter
 from couchdiscover.net.deadline import Deadline
-from couchdiscover.net.http import BoundedAdapter, Gateway, explain
+from couchdiscover.net.http import Gateway, explain
 from couchdiscover.output.log import LOGGER
-
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 DENIAL_SECONDS = 10.0
 """How long a 401 or 403 is asked again: a fresh API server, a rotated token or a RoleBinding that
 was just applied answer so for a moment."""
+
+MISSING_PAUSE = 1.0
+"""Seconds until an object that was not there is asked for again."""
+
+RETRY_SECONDS = 60.0
+"""Seconds, at most, that a Retry-After is heeded for."""
 
 Object = Mapping[str, Any]
 Answer = TypeVar("Answer")
@@ -39,10 +45,6 @@ class EndpointSlice(NamespacedAPIObject):  # type: ignore[misc]
     version = "discovery.k8s.io/v1"
     endpoint = "endpointslices"
     kind = "EndpointSlice"
-
-
-class _Adapter(BoundedAdapter, KubernetesHTTPAdapter):  # type: ignore[misc]
-    """pykube's way to authenticate, over our transport."""
 
 
 def _date(text: str | None) -> datetime | None:
@@ -90,19 +92,23 @@ class Kube:
         self._context = context
         self._timeout = request_timeout
         self._denied_since: dict[str, float] = {}
+        self._absent: dict[str, tuple[float, Missing]] = {}
+        self._not_before: tuple[float, NotYet] | None = None
+        self._retry_after = 0.0
+        self._proxy: str | None = None
         self._deployments: dict[tuple[str, str], bool] = {}
         self.server_time: datetime | None = None
         """What the API server's clock showed at its last answer."""
+        self._login = self._log_in()
         self._client = self._connect()
 
     @property
     def namespace(self) -> str | None:
-        """The namespace of the service account, else of the kubeconfig's context."""
-        try:
-            namespace = (SERVICE_ACCOUNT / "namespace").read_text()
-        except OSError:
-            namespace = str(self._client.config.namespace or "")
-        return namespace.strip() or None
+        """The namespace of the service account, or of the kubeconfig's context.
+
+        Where a kubeconfig or a context was named, the service account has no say.
+        """
+        return self._login.access.namespace
 
     def statefulset(self, namespace: str, name: str) -> Object:
         """The StatefulSet."""
@@ -167,12 +173,7 @@ class Kube:
 
         Each has a session, and so cookies and a connection, of its own.
         """
-        session = requests.Session()
-        session.trust_env = False
-        session.max_redirects = 0
-        adapter = _Adapter(self._client.config)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
+        session = self._prepared(requests.Session())
         where = f"{'https:' if scheme == 'https' else ''}{pod}:{port}"
         server = str(self._client.url).rstrip("/")
         return Gateway(f"{server}/api/v1/namespaces/{namespace}/pods/{where}/proxy", session)
@@ -201,19 +202,48 @@ class Kube:
         read: Callable[[], Answer],
         patient: bool = True,
     ) -> Answer:
+        self._hold_back(what)
         self._client.timeout = self._deadline.cap(self._timeout)
         try:
             answer = read()
         except Exception as error:  # noqa: BLE001 - pykube lets a dozen families through
             LOGGER.debug(f"Kubernetes {verb} {what}: {type(error).__name__}")
-            raise self._translate(error, verb, what, right, patient) from None
+            failure = self._translate(error, verb, what, right, patient)
+            self._remember(what, failure, patient)
+            raise failure from None
         LOGGER.debug(f"Kubernetes {verb} {what}: read")
         self._denied_since.pop(what, None)
+        self._absent.pop(what, None)
         return answer
+
+    def _hold_back(self, what: str) -> None:
+        """Raises what was answered last where it is too early to ask again."""
+        if self._deadline.seconds == 0:
+            return
+        now = time.monotonic()
+        if self._not_before is not None and now < self._not_before[0]:
+            raise self._not_before[1]
+        asked_at, missing = self._absent.get(what, (-math.inf, None))
+        if missing is not None and now - asked_at < MISSING_PAUSE:
+            raise missing
+
+    def _remember(self, what: str, failure: CouchdiscoverError, patient: bool) -> None:
+        if isinstance(failure, Missing) and patient:
+            self._absent[what] = (time.monotonic(), failure)
+        if isinstance(failure, Missing):
+            self._denied_since.pop(what, None)
+        elif not isinstance(failure, Denied | DeniedForNow):
+            # Only denials that follow one another count: of what was in between nothing is known.
+            self._denied_since.clear()
+        wait, self._retry_after = self._retry_after, 0.0
+        if wait and isinstance(failure, NotYet):
+            self._not_before = (time.monotonic() + wait, failure)
 
     def _translate(
         self, error: Exception, verb: str, what: str, right: str, patient: bool
     ) -> CouchdiscoverError:
+        if isinstance(error, CouchdiscoverError):  # of the login
+            return error
         status = _status(error)
         if isinstance(error, pykube.exceptions.ObjectDoesNotExist) or status == 404:
             return Missing(f"{what} does not exist")
@@ -221,22 +251,19 @@ class Kube:
             return self._denied(status, verb, what, right, patient)
         if status is not None:
             return NotYet(f"the Kubernetes API answered {status} to {verb} {what}")
+        if isinstance(error, requests.exceptions.InvalidProxyURL):
+            return UsageProblem("the proxy on the way to the Kubernetes API is named by no URL")
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+            if self._proxy and self._proxy.startswith("socks"):
+                return UsageProblem(
+                    f"the proxy {_bare(self._proxy)} of the kubeconfig needs Python's package "
+                    "PySocks: install it, or use an http proxy"
+                )
             return UsageProblem("the API server's address in the kubeconfig is no URL")
-        # What pykube raises for exec plugins that are too new, and for gcp and oidc.
-        if isinstance(error, NotImplementedError | ImportError):
-            return UsageProblem(
-                "the kubeconfig's way to authenticate is not supported by pykube-ng: use a token, "
-                "a client certificate, or `kubectl proxy` and a kubeconfig that names it"
-            )
-        if isinstance(error, FileNotFoundError | PermissionError):
-            return UsageProblem(
-                "a file or command that the kubeconfig names for authentication cannot be used "
-                f"({error.strerror}: {error.filename})"
-            )
         garbled = isinstance(error, requests.exceptions.InvalidJSONError)
         if isinstance(error, requests.RequestException | OSError) and not garbled:
-            return NotYet(f"the Kubernetes API {explain(error)} (to {verb} {what})")
+            through = f" through the proxy {_bare(self._proxy)}" if self._proxy else ""
+            return NotYet(f"the Kubernetes API {explain(error)}{through} (to {verb} {what})")
         return NotYet(
             f"the Kubernetes API answered with something else than {what} ({type(error).__name__})"
         )
@@ -261,81 +288,74 @@ class Kube:
 
     def _note(self, response: requests.Response, **_: object) -> None:
         self.server_time = _date(response.headers.get("date")) or self.server_time
+        self._retry_after = 0.0
+        if response.status_code in (429, 503):
+            self._retry_after = self._seconds(response.headers.get("retry-after"))
+        if response.status_code != 401:
+            self._login.accepted()
+
+    def _seconds(self, text: str | None) -> float:
+        """A Retry-After, in seconds: a number, or a date by the server's clock."""
+        if text and text.strip().isdecimal():
+            return min(float(text), RETRY_SECONDS)
+        then, now = _date(text), self.server_time or datetime.now(UTC)
+        return 0.0 if then is None else min(max((then - now).total_seconds(), 0.0), RETRY_SECONDS)
 
     # --- connecting ---
 
     def _reconnect(self) -> None:
-        """Reads the token anew: the kubelet rotates it, and pykube reads it once."""
+        """Reads the credentials anew: they may have been renewed, and pods' tokens are rotated."""
         try:
-            self._client = self._connect()
+            login = self._log_in()
         except UsageProblem:
             return  # half-written at this moment; the old one stays
+        if login.access == self._login.access:
+            self._login.refused()
+        else:
+            self._login = login
+            self._client = self._connect()
+
+    def _log_in(self) -> Login:
+        access = find_access(self._kubeconfig, self._context, os.environ)
+        try:
+            return Login(access, self._deadline)
+        except (ssl.SSLError, ValueError) as error:
+            raise UsageProblem(
+                f"the Kubernetes configuration at {access.source} cannot be used (a certificate or "
+                f"key in it is none: {type(error).__name__})"
+            ) from None
 
     def _connect(self) -> Any:
+        """pykube's client. All it takes of a configuration is the server's address."""
+        access = self._login.access
+        self._proxy = proxy_for(access, os.environ)
         try:
-            config = self._read_config()
-            if self._context is not None:
-                self._choose_context(config, self._context)
-            _check_authority(config)
-            token = config.user.get("token")
-            if token:
-                config.user["token"] = _sendable(token.strip())
-            client = pykube.HTTPClient(config, http_adapter=_Adapter(config))
-        except UsageProblem:
-            raise
-        except Exception as error:  # noqa: BLE001 - a kubeconfig can be wrong in any way
-            raise UsageProblem(self._config_problem(error)) from None
-        client.session.trust_env = False  # neither proxies nor netrc of the environment
-        client.session.max_redirects = 0  # the token goes where it was meant to
+            config = pykube.KubeConfig.from_url(access.server)
+            client = pykube.HTTPClient(config, http_adapter=LoginAdapter(self._login))
+        except Exception:  # noqa: BLE001 - urllib's, for an address that is none
+            raise UsageProblem(
+                f"the Kubernetes configuration at {access.source} cannot be used (its server is no "
+                "URL)"
+            ) from None
+        self._prepared(client.session)
         client.session.hooks["response"].append(self._note)
         return client
 
-    def _choose_context(self, config: Any, context: str) -> None:
-        if context not in config.contexts:
-            raise UsageProblem(
-                f"the kubeconfig has no context {context!r}; "
-                "`kubectl config get-contexts` lists them"
-            )
-        config.set_current_context(context)
-
-    def _read_config(self) -> Any:
-        path = self._kubeconfig
-        if path is None:
-            if (SERVICE_ACCOUNT / "token").exists() and "KUBERNETES_SERVICE_HOST" in os.environ:
-                return pykube.KubeConfig.from_service_account(str(SERVICE_ACCOUNT))
-            path = "~/.kube/config"
-        candidates = [p for p in path.split(os.pathsep) if p] or [path]
-        existing = [p for p in candidates if Path(p).expanduser().is_file()]
-        if not existing:
-            raise UsageProblem(
-                f"not in a cluster (no service account in {SERVICE_ACCOUNT}), and there is no "
-                f"kubeconfig at {path}; name one with --kubeconfig or KUBECONFIG"
-            )
-        return pykube.KubeConfig.from_file(existing[0])
-
-    def _config_problem(self, error: Exception) -> str:
-        where = self._kubeconfig or (
-            str(SERVICE_ACCOUNT) if SERVICE_ACCOUNT.exists() else "~/.kube/config"
-        )
-        detail = f"no {error.args[0]!r} in it" if isinstance(error, KeyError) and error.args else ""
-        detail = detail or f"{type(error).__name__}"
-        return f"the Kubernetes configuration at {where} cannot be used ({detail})"
+    def _prepared(self, session: requests.Session) -> requests.Session:
+        """A session that goes to the API server as the login's user, and nowhere else."""
+        session.trust_env = False  # neither netrc nor proxies but ours
+        session.max_redirects = 0  # the token goes where it was meant to
+        session.proxies = {"http": self._proxy, "https": self._proxy} if self._proxy else {}
+        adapter = LoginAdapter(self._login)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        return session
 
 
-def _sendable(token: str) -> str:
-    """A token that a header can hold: of any other, http.client's error would show it."""
-    if not (token.isascii() and token.isprintable()):
-        raise UsageProblem(
-            "the token for the Kubernetes API has characters that HTTP cannot transport"
-        )
-    return token
-
-
-def _check_authority(config: Any) -> None:
-    """Raises OSError where the certificates to check the API server's by are none."""
-    authority = config.cluster.get("certificate-authority")
-    if authority is not None:
-        ssl.create_default_context(cafile=authority.filename())
+def _bare(url: str) -> str:
+    """A proxy's URL without the user and password that it may hold."""
+    found = urlsplit(url)
+    return f"{found.scheme}://{found.netloc.rpartition('@')[2]}"
 
 
 def _status(error: Exception) -> int | None:

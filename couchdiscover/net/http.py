@@ -34,6 +34,10 @@ CHUNK = 64 * 1024
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
 
+Headers = urllib3.HTTPHeaderDict
+"""Headers of which several may have one name, unlike requests' own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """The way to one server through another: what stands before each path, and who goes there.
@@ -110,13 +114,15 @@ class _HttpsConnection(urllib3.connection.HTTPSConnection):
     def __init__(self, *args: Any, clock: _Clock, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.response_class = partial(_TimedAnswer, clock=clock)  # type: ignore[assignment]
+        self._is_told = self.ssl_context is not None
 
     def connect(self) -> None:
-        self.ssl_context = _lenient(resolve_cert_reqs(self.cert_reqs))
+        if not self._is_told:
+            self.ssl_context = lenient_context(resolve_cert_reqs(self.cert_reqs))
         super().connect()
 
 
-def _lenient(cert_reqs: ssl.VerifyMode) -> ssl.SSLContext:
+def lenient_context(cert_reqs: ssl.VerifyMode) -> ssl.SSLContext:
     """urllib3's settings, less the formal demands on a CA that Python makes from 3.13 on.
 
     Chain, time and name are checked as ever, and as kubectl and curl check them. But the CAs that
@@ -140,25 +146,63 @@ class BoundedAdapter(requests.adapters.HTTPAdapter):
     """requests' adapter with a clock and a size. For one session and one request at a time.
 
     ``timeout`` of a request, in seconds, is the whole of it. ``tls_name`` is the name that the
-    server's certificate must bear where the URL has an address.
+    server's certificate must bear where the URL has an address. ``tls`` says how certificates are
+    checked, and takes the place of what requests would make of ``verify`` and ``cert``.
     """
 
-    def __init__(self, *args: Any, tls_name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        tls_name: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        **kwargs: Any,
+    ) -> None:
         self._clock = _Clock()
         self._tls_name = tls_name
+        self._tls = tls
         super().__init__(*args, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Has connections made that read by the clock."""
         super().init_poolmanager(*args, **kwargs)
+        self._prepare(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Likewise through a proxy."""
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **options)
+        if not known:
+            self._prepare(manager)
+        return manager
+
+    def _prepare(self, manager: urllib3.PoolManager) -> None:
         if self._tls_name:
             # Not "assert_hostname" too: urllib3's own check would take the place of OpenSSL's.
-            self.poolmanager.connection_pool_kw["server_hostname"] = self._tls_name
+            manager.connection_pool_kw["server_hostname"] = self._tls_name
         pools: dict[str, Any] = {
             "http": partial(_HttpPool, clock=self._clock),
             "https": partial(_HttpsPool, clock=self._clock),
         }
-        self.poolmanager.pool_classes_by_scheme = pools
+        manager.pool_classes_by_scheme = pools
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        """What tells one pool of connections from another (requests >= 2.32)."""
+        options: Any
+        host, options = super().build_connection_pool_key_attributes(*args, **kwargs)
+        if self._tls is not None:
+            options = {"cert_reqs": self._tls.verify_mode.name, "ssl_context": self._tls}
+        return host, options
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """How certificates are checked, by requests' own terms where there is no ``tls``."""
+        if self._tls is None:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+
+    def change_tls(self, tls: ssl.SSLContext) -> None:
+        """Goes on with another ``tls``, over new connections."""
+        self._tls = tls
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            manager.clear()
 
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, timeout: float = 10.0, **options: Any

@@ -561,7 +561,7 @@ def test_a_wrong_password_through_the_proxy(sandbox: Make, couchdiscover: Comman
     wrong = {"COUCHDB_USER": "admin", "COUCHDB_PASSWORD": "not it"}
     ended = check(couchdiscover, box, "--via", "api-proxy", **wrong)
     assert ended.code == 5
-    assert "COUCHDB_USER" in ended.json["message"]
+    assert "couchdiscover's own COUCHDB_PASSWORD" in ended.json["message"]
     assert "not it" not in ended.out + ended.err
 
 

@@ -1135,6 +1135,11 @@ def test_scope_set_talks_to_all_alike() -> None:
         ([{"name": "COUCHDB_ERLANG_COOKIE", "valueFrom": {"secretKeyRef": {}}}], 3, False),
         (literals(ERL_FLAGS="-setcookie x"), 3, False),
         (literals(ERL_FLAGS="-name couchdb"), 3, True),
+        # By reference, or in a file: it is not known, so nothing is said.
+        ([{"name": "ERL_FLAGS", "valueFrom": {"configMapKeyRef": {}}}], 3, False),
+        (literals(FLAGS="-setcookie x", ERL_FLAGS="$(FLAGS)"), 3, False),
+        (literals(ERL_FLAGS="-args_file /etc/flags"), 3, False),
+        (literals(ERL_AFLAGS="-setcookie x"), 3, False),
     ],
 )
 def test_a_missing_cookie_is_a_warning(env: list[Object], replicas: int, warned: bool) -> None:
@@ -1143,6 +1148,23 @@ def test_a_missing_cookie_is_a_warning(env: list[Object], replicas: int, warned:
     assert [w for w in warnings if "cookie" in w] == ([*warnings] if warned else [])
     assert bool(warnings) is warned
     assert "secret/couchdb" not in kube.read
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ({}, True),
+        ({"volumeMounts": mounts(("x", "/opt/couchdb/etc/vm.args"))}, False),
+        ({"volumeMounts": mounts(("x", "/opt/couchdb/etc/"))}, False),
+        ({"volumeMounts": mounts(("x", "/opt/couchdb/.erlang.cookie"))}, False),
+        ({"volumeMounts": mounts(("x", "/opt/couchdb/etc/local.d"))}, True),
+        ({"args": ["-setcookie", "x"]}, False),
+        ({"command": ["sh", "-c", "exec couchdb -args_file /vm.args"]}, False),
+    ],
+)
+def test_a_cookie_may_be_in_a_file(more: Object, warned: bool) -> None:
+    kube = FakeKube(statefulset=statefulset([{"name": "couchdb", **more}]))
+    assert bool(discover(kube).topology().warnings) is warned
 
 
 # --- the credentials --------------------------------------------------------------------------
@@ -1298,6 +1320,117 @@ def test_credentials_that_cannot_be_had(
     with pytest.raises(UsageProblem, match=told) as caught:
         discover(FakeKube(**objects), environment=environment).credentials()
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("user", "word", "password", "notes"),
+    [
+        ("admin", "pw\n", "pw", 1),
+        ("admin", "pw\r\n", "pw", 1),
+        ("admin", "pw\r", "pw", 1),
+        ("admin\n", "pw\n", "pw", 2),
+        ("admin", "pw\n\n", "pw\n", 1),  # one
+        ("admin", "p\nw", "p\nw", 0),
+        ("admin", "pw ", "pw ", 0),
+    ],
+)
+def test_one_line_break_at_the_end(user: str, word: str, password: str, notes: int) -> None:
+    own = {"COUCHDB_USER": user, "COUCHDB_PASSWORD": word}
+    found = discover(FakeKube(), environment=own)
+    credentials = found.credentials()
+    assert (credentials.user, credentials.password) == ("admin", password)
+    told = found.topology().warnings
+    assert len(told) == notes
+    assert all("couchdiscover's own COUCHDB_" in note for note in told)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["-pbkdf2-0123,4567,10", "-pbkdf2:sha256-0123,4567,600000", "-hashed-0123,4567"],
+)
+def test_a_hash_is_no_password(word: str, tmp_path: Path) -> None:
+    kube = FakeKube(statefulset=statefulset(env=literals(COUCHDB_USER="a", COUCHDB_PASSWORD=word)))
+    (tmp_path / "pass").write_text(word + "\n")
+    own = {"COUCHDB_USER": "a", "COUCHDB_PASSWORD_FILE": str(tmp_path / "pass")}
+    told = "COUCHDB_PASSWORD.* is a hash .* give couchdiscover the password itself"
+    for environment in ({}, own):
+        with pytest.raises(UsageProblem, match=told) as caught:
+            discover(kube, environment=environment).credentials()
+        assert "0123" not in str(caught.value)
+    plain = {"COUCHDB_USER": "a", "COUCHDB_PASSWORD": "-pw"}
+    assert discover(kube, environment=plain).credentials().password == "-pw"
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        (
+            literals(COUCHDB_USER="", COUCHDB_PASSWORD=""),
+            r"COUCHDB_USER \(COUCHDB_USER of container couchdb\) is empty, and COUCHDB_PASSWORD",
+        ),
+        (literals(COUCHDB_USER="x"), "COUCHDB_PASSWORD of container couchdb is not set"),
+        (
+            [*literals(COUCHDB_USER="x"), from_secret("COUCHDB_PASSWORD", optional=True, key="-")],
+            "COUCHDB_PASSWORD of container couchdb is not set",
+        ),
+        (literals(COUCHDB_ADMIN_PASS="x"), "COUCHDB_ADMIN_USER of container couchdb is not set"),
+    ],
+)
+def test_what_is_empty_or_missing_is_named(env: list[Object], told: str) -> None:
+    with pytest.raises(UsageProblem, match=told):
+        discover(FakeKube(statefulset=statefulset(env=env))).credentials()
+
+
+def test_an_empty_pair_does_not_hide_the_other() -> None:
+    env = literals(COUCHDB_ADMIN_USER="", COUCHDB_ADMIN_PASS="", **OFFICIAL)
+    assert discover(FakeKube(statefulset=statefulset(env=env))).credentials().user == "image"
+
+
+@pytest.mark.parametrize("where", ["containers", "initContainers"])
+def test_an_administrator_next_door_is_named(where: str) -> None:
+    obj = statefulset(env=[])
+    env = [from_secret("COUCHDB_USER"), *literals(COUCHDB_PASSWORD="hunter2")]
+    other = {"name": "set-up", "env": env}
+    obj["spec"]["template"]["spec"].setdefault(where, []).append(other)
+    told = "container set-up has COUCHDB_USER from Secret couchdb, COUCHDB_PASSWORD: give couchdis"
+    kube = FakeKube(statefulset=obj)
+    with pytest.raises(UsageProblem, match=told) as caught:
+        discover(kube).credentials()
+    assert "hunter2" not in str(caught.value)
+    assert kube.read == ["statefulset/couchdb"]
+
+
+def test_the_source_is_the_passwords(tmp_path: Path) -> None:
+    (tmp_path / "pass").write_text("pw")
+    own = {"COUCHDB_USER": "a", "COUCHDB_PASSWORD": "pw"}
+    source = discover(FakeKube(), environment=own).credentials().source
+    assert source == "couchdiscover's own COUCHDB_PASSWORD"
+    own = {"COUCHDB_USER": "a", "COUCHDB_PASSWORD_FILE": str(tmp_path / "pass")}
+    source = discover(FakeKube(), environment=own).credentials().source
+    assert source == f"{tmp_path}/pass, by couchdiscover's own COUCHDB_PASSWORD_FILE"
+
+
+def test_credentials_are_read_anew_where_that_is_asked_for() -> None:
+    kube = FakeKube()
+    found = discover(kube)
+    assert found.credentials().password == PASSWORD
+    kube.objects["secret"] = secret_with(adminUsername="admin", adminPassword="rotated")
+    assert found.credentials().password == PASSWORD
+    assert found.credentials(anew=True).password == "rotated"
+
+
+def test_while_a_secret_is_missing_the_set_is_not_read_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(discovery.time, "monotonic", lambda: now[0])
+    kube = FakeKube(secret=Missing("secrets/couchdb in couch does not exist"))
+    found = discover(kube)
+    for _ in range(12):
+        with pytest.raises(Missing):
+            found.credentials()
+        now[0] += 0.5
+    assert kube.read.count("statefulset/couchdb") == 2
 
 
 def test_a_secret_that_is_not_there_yet_is_waited_for_and_then_read() -> None:
