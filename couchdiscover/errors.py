@@ -59,7 +59,11 @@ class Interrupted(BaseException):
 
 
 class NotYet(CouchdiscoverError):
-    """Something is missing that may still come; waited for until the deadline, then it is 4."""
+    """Something is missing that may still come; waited for until the deadline, then it is 4.
+
+    ``retry_after`` are the seconds before which it is not asked for again, where that is known.
+    """
 
     exit_code = 4
     result = "timed_out"
+    retry_after: float | None = None

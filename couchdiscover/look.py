@@ -2,41 +2,48 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from couchdiscover.couch.client import Access, Fleet
+from couchdiscover.couch.memory import Memory
 from couchdiscover.couch.observer import Observer
-from couchdiscover.decide.membership import match
+from couchdiscover.decide.membership import Membership
 from couchdiscover.errors import NotYet, UsageProblem
 from couchdiscover.kube.client import Kube
 from couchdiscover.kube.discovery import Discovery, find_target
 from couchdiscover.net.deadline import Deadline
-from couchdiscover.output.events import Narrator, hidden_pods
-from couchdiscover.output.log import LOGGER
-from couchdiscover.output.report import Record
+from couchdiscover.output.events import Narrator
 from couchdiscover.state.nodes import ClusterView
 from couchdiscover.state.settings import Settings
-from couchdiscover.state.topology import Scope, Topology
+from couchdiscover.state.topology import Credentials, Scope, Topology
 
 TOPOLOGY_SECONDS = 1.0
 """The StatefulSet and its endpoints are read again this often, at most: the API server is
 everybody's, and an address is published well before CouchDB listens there."""
 
+OnSecret = Callable[[str, str], None]
+
 
 @dataclass(slots=True)
-class Outlook:
-    """Looks, again and again, and fills the record. What it has found out once, it keeps."""
+class Looker:
+    """Looks, again and again, at what a command is about.
+
+    ``only_looks`` sends nothing upon which CouchDB changes anything; ``on_secret`` is told the
+    credentials before anything is sent. ``memory`` is what is remembered of the nodes.
+    """
 
     settings: Settings
     deadline: Deadline
-    record: Record
     narrator: Narrator
-    on_secret: Callable[[str, str], None]
+    on_secret: OnSecret
+    only_looks: bool = False
+    memory: Memory = field(default_factory=Memory)
     _discovery: Discovery | None = None
     _observer: Observer | None = None
     _topology: Topology | None = None
     _read_at: float = 0.0
-    _strangers: frozenset[str] = frozenset()
+    _unexpected: frozenset[str] = frozenset()
+    _logins_refused: int = 0
 
     def look(self, *, quick: bool = False) -> tuple[Topology, ClusterView]:
         """Reads the StatefulSet, now and then, and asks every node. Raises NotYet."""
@@ -46,15 +53,15 @@ class Outlook:
                 return topology, view
 
     def _look(self, quick: bool) -> tuple[Topology, ClusterView]:
-        observer = self._observe(self._discover())
         topology = self._topology
         if topology is None or time.monotonic() - self._read_at >= TOPOLOGY_SECONDS:
             topology = self.read()
-        self.record.topology = topology
-        self.narrator.warn(topology.warnings)
-        if topology.unpublished and topology.own:
-            self.narrator.warn([hidden_pods(topology)])
-        view = self.record.view = observer.look(topology, quick=quick)
+        self.narrator.discovered(topology)
+        if not topology.expected:
+            view = ClusterView(())
+        else:
+            self._renew_credentials(topology)
+            view = self.observer.look(topology, quick=quick)
         self.narrator.seen(view)
         return topology, view
 
@@ -64,30 +71,27 @@ class Outlook:
         One that another run has added in a scale-up would look like one that a scale-down has left.
         Raises NotYet.
         """
-        members = frozenset().union(*{node.cluster_nodes for node in view.nodes})
-        strangers = frozenset(match(topology, view, members).strangers)
-        if strangers <= self._strangers or self.deadline.passed:
+        membership = Membership.of(topology, view)
+        unexpected = frozenset(membership.unexpected_in(membership.listed))
+        if unexpected <= self._unexpected or self.deadline.passed:
             return False
-        self._strangers = strangers
+        self._unexpected = unexpected
         return self.read().expected != topology.expected
 
     def read(self) -> Topology:
         """The StatefulSet and its endpoints as they are now. Raises NotYet."""
-        self._topology = self._discover().topology()
+        self._topology = self.discovery.topology()
         self._read_at = time.monotonic()
         return self._topology
 
     @property
     def scope(self) -> Scope:
         """Whose membership this is about."""
-        return self._discover().target.scope
+        return self.discovery.target.scope
 
     @property
-    def observer(self) -> Observer:
-        """Who asks the nodes."""
-        return self._observe(self._discover())
-
-    def _discover(self) -> Discovery:
+    def discovery(self) -> Discovery:
+        """Who reads the Kubernetes API."""
         if self._discovery is None:
             settings = self.settings
             kube = Kube(
@@ -97,31 +101,47 @@ class Outlook:
                 request_timeout=settings.request_timeout,
             )
             target = find_target(settings, kube)
-            self.record.namespace, self.record.statefulset = target.namespace, target.statefulset
             self._discovery = Discovery(kube, settings, target)
-            LOGGER.info(
-                f"StatefulSet {target.statefulset} in {target.namespace}, scope {target.scope}"
-                + (f" ({target.own.pod})" if target.own else "")
-            )
+            own = target.own.pod if target.own else None
+            self.narrator.target(target.namespace, target.statefulset, target.scope, own)
         return self._discovery
 
-    def _observe(self, discovery: Discovery) -> Observer:
+    @property
+    def observer(self) -> Observer:
+        """Who asks the nodes."""
         if self._observer is None:
             settings = self.settings
-            credentials = discovery.credentials()
-            self.on_secret(credentials.user, credentials.password)
-            access = Access(credentials, settings.scheme, settings.verify, settings.request_timeout)
-            if settings.via == "api-proxy":
-                access = _through_the_api(access, discovery)
             self._observer = Observer(
-                Fleet(access, self.deadline),
+                Fleet(self._access(self.discovery.credentials()), self.deadline),
                 self.deadline,
-                discovery.target.scope,
+                self.scope,
+                self.memory,
                 settings.databases,
                 foresees=settings.dry_run,
-                only_looks=settings.dry_run or self.record.command != "run",
+                only_looks=self.only_looks,
             )
         return self._observer
+
+    def _access(self, credentials: Credentials) -> Access:
+        settings = self.settings
+        self.on_secret(credentials.user, credentials.password)
+        access = Access(credentials, settings.scheme, settings.verify, settings.request_timeout)
+        if settings.via == "api-proxy":
+            return _through_the_api(access, self.discovery)
+        return access
+
+    def _renew_credentials(self, topology: Topology) -> None:
+        """Reads the credentials anew where some node has refused them while a rollout goes on."""
+        refused = self.memory.logins_refused
+        if not topology.rollout or refused == self._logins_refused:
+            return
+        self._logins_refused = refused
+        credentials = self.discovery.credentials(anew=True)
+        if credentials != self.observer.fleet.access.credentials:
+            self.narrator.note("the credentials have changed, and are taken anew")
+            self.observer.fleet = Fleet(self._access(credentials), self.deadline)
+            for watch in self.memory.watches.values():
+                watch.ask_again_at = 0.0 if not watch.refused else watch.ask_again_at
 
 
 def _through_the_api(access: Access, discovery: Discovery) -> Access:
@@ -145,10 +165,6 @@ def _through_the_api(access: Access, discovery: Discovery) -> Access:
             "set COUCHDB_SECRET"
         )
     kube, namespace = discovery.kube, discovery.target.namespace
-    return Access(
-        access.credentials,
-        access.scheme,
-        access.verify,
-        access.request_timeout,
-        lambda pod, port: kube.pod_gateway(namespace, pod, port, access.scheme),
+    return replace(
+        access, door=lambda pod, port: kube.pod_gateway(namespace, pod, port, access.scheme)
     )

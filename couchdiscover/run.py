@@ -1,29 +1,36 @@
-"""The story: discover, observe, decide, execute, and look again, until the end state holds."""
+"""The story of ``run``: discover, observe, decide, execute, and look again, until it holds."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from couchdiscover.decide.decision import Policy, decide
-from couchdiscover.errors import Denied, NotSo, NotYet, TimedOut, Unsafe
-from couchdiscover.kube.client import DeniedForNow
-from couchdiscover.look import Outlook
-from couchdiscover.net.deadline import SETTLING, Deadline, look_pause, retry_pauses
-from couchdiscover.output.events import Narrator, conclusion, hidden_pods, told, told_steps
+from couchdiscover.decide.common import Policy
+from couchdiscover.decide.decision import decide
+from couchdiscover.errors import NotSo, NotYet
+from couchdiscover.look import Looker, OnSecret
+from couchdiscover.net.deadline import Deadline
+from couchdiscover.output.events import Narrator, conclusion, told, told_steps
 from couchdiscover.output.report import Record
-from couchdiscover.state.nodes import ClusterView
-from couchdiscover.state.settings import Settings
+from couchdiscover.pace import Pace
+from couchdiscover.state.nodes import ClusterView, NodeView
+from couchdiscover.state.reasons import Plain, Reason, StillTheSame
+from couchdiscover.state.settings import ClusterState, Settings
 from couchdiscover.state.steps import (
-    Blocked,
+    AddNode,
+    AnnounceSecret,
     Decision,
     Do,
     Done,
-    Left,
-    Rejected,
+    FinishCluster,
+    Refuse,
+    SetSecret,
     Step,
-    StepKind,
+    SyncIdentity,
     Wait,
 )
 from couchdiscover.state.topology import Scope, Topology
+
+MOST_TIMES = 3
+"""How often one step is taken at most, whatever happens in between."""
 
 
 def assemble(
@@ -31,7 +38,7 @@ def assemble(
     deadline: Deadline,
     record: Record,
     *,
-    on_secret: Callable[[str, str], None] = lambda _user, _password: None,
+    on_secret: OnSecret = lambda _user, _password: None,
     on_look: Callable[[Record], None] = lambda _: None,
 ) -> str:
     """Brings the cluster about, and returns one sentence on what came of it.
@@ -40,170 +47,177 @@ def assemble(
     ``on_look`` is called after every look. Raises the errors of ``errors``.
     """
     narrator = Narrator(record)
-    outlook = Outlook(settings, deadline, record, narrator, on_secret)
-    run = _Run(settings, deadline, record, narrator, outlook)
+    only_looks = settings.dry_run or deadline.seconds == 0
+    looker = Looker(settings, deadline, narrator, on_secret, only_looks=only_looks)
+    pace = Pace(deadline, narrator)
+    steps = _Steps(looker, pace)
     while True:
         try:
-            topology, view = run.look()
+            topology, view = looker.look(quick=steps.just_joined)
             on_look(record)
-            decision = run.decide(topology, view)
-            if run.is_outdated(decision, topology):
-                continue
-        except DeniedForNow as refusal:
-            run.wait({"": str(refusal)}, last_word=refusal.denial)
-            continue
+            decision = decide(topology, view, looker.scope, steps.policy(settings))
+            if (
+                _finishes(decision)
+                and not only_looks
+                and looker.read().expected != topology.expected
+            ):
+                continue  # finishing puts the databases on the members there are, once and for all
         except NotYet as missing:
-            run.wait({"": str(missing)})
+            steps.forget()
+            pace.wait_for(missing)
             continue
-        run.narrator.warn(getattr(decision, "warnings", ()))
         if settings.dry_run:
-            return run.foretell(topology, view)
-        match decision:
-            case Done():
+            return _foretell(topology, view, looker, steps.policy(settings), narrator)
+        narrator.warn(decision.warnings)
+        outcome: Decision | None = decision
+        if isinstance(outcome, Do):
+            outcome = steps.take(outcome.steps, topology, view)
+        else:
+            steps.forget()
+        if isinstance(outcome, Wait):
+            outcome = pace.wait(outcome)
+        match outcome:
+            case Done(warnings=warnings, marks=marks):
+                narrator.warn(warnings)
+                _mark(marks, topology, view, looker)
                 return conclusion(topology, view, changed=bool(record.steps))
-            case Left(reason):
-                raise NotSo(reason)
-            case Blocked(hazard):
-                raise Unsafe(hazard)
-            case Rejected(reason):
-                raise Denied(reason)
-            case Do(steps):
-                run.take(steps, topology, view)
-            case Wait(reasons):
-                run.wait(reasons)
+            case Refuse(error=error, reason=reason, marks=marks):
+                _mark(marks, topology, view, looker)
+                raise error(reason)
+
+
+def _finishes(decision: Decision) -> bool:
+    return isinstance(decision, Do) and any(isinstance(s, FinishCluster) for s in decision.steps)
+
+
+def _foretell(
+    topology: Topology, view: ClusterView, looker: Looker, policy: Policy, narrator: Narrator
+) -> str:
+    """For ``--dry-run``: all steps that would follow. Raises NotSo where there are any."""
+    from couchdiscover.decide.simulation import simulate
+
+    ahead = simulate(topology, view, lambda then: decide(topology, then, looker.scope, policy))
+    narrator.planned(ahead.steps)
+    narrator.warn(ahead.warnings)
+    match ahead.end:
+        case Refuse(error=error, reason=reason):
+            raise error(reason)
+        case Wait(reasons=reasons):
+            raise NotSo(f"run would be {told(reasons)}")
+        case _ if ahead.steps:
+            raise NotSo(f"there is to do: {told_steps(ahead.steps)}")
+        case _:
+            return "there is nothing to do"
+
+
+def _mark(marks: Sequence[str], topology: Topology, view: ClusterView, looker: Looker) -> None:
+    """Leaves marks on verified volumes: the last write, and no step. Failing is a warning."""
+    if not marks or looker.only_looks:
+        return
+    from couchdiscover.couch.marks import write_marks
+
+    looker.narrator.warn(write_marks(marks, topology, view, looker.observer.fleet))
 
 
 @dataclass(slots=True)
-class _Run:
-    """The parts of a run, and what it needs to remember between two looks: nothing it relies on."""
+class _Steps:
+    """Takes steps, and knows which of them have been taken already.
 
-    settings: Settings
-    deadline: Deadline
-    record: Record
-    narrator: Narrator
-    outlook: Outlook
-    _just_joined: bool = False
-    _attempted: tuple[Step, ...] = ()
+    A step that was answered as done and changed nothing is not taken again: that it does not work
+    is what there is to say. One that failed is tried again, after growing pauses.
+    """
+
+    looker: Looker
+    pace: Pace
+    just_joined: bool = False
+    _done: dict[Step, list[object]] = field(default_factory=dict)
+    _failed: tuple[Step, ...] = ()
     _rested: bool = False
-    _settling: tuple[float, ...] = ()
-    _retries: Iterator[float] = field(default_factory=retry_pauses)
     _repair: bool = True
-    _unhurried: tuple[Mapping[str, str], ClusterView | None] | None = None
 
-    def look(self) -> tuple[Topology, ClusterView]:
-        """Reads the StatefulSet, now and then, and asks every node. Raises NotYet."""
-        return self.outlook.look(quick=self._just_joined)
-
-    def decide(self, topology: Topology, view: ClusterView) -> Decision:
-        """What to do now."""
-        return decide(topology, view, self.outlook.scope, self._policy)
-
-    def is_outdated(self, decision: Decision, topology: Topology) -> bool:
-        """Whether a cluster would be finished for another size than the StatefulSet has by now.
-
-        Finishing puts the system databases onto the members there are, once and for all; so the
-        size is read right before, whenever it was read last. Raises NotYet.
-        """
-        finishes = isinstance(decision, Do) and any(
-            step.kind is StepKind.FINISH_CLUSTER for step in decision.steps
+    def policy(self, settings: Settings) -> Policy:
+        """What the user wants, less what has turned out not to work."""
+        return Policy(
+            repair=settings.repair and self._repair,
+            repair_from=settings.repair_from,
+            allow_one_copy=settings.allow_one_copy,
+            existing_only=settings.cluster_state is ClusterState.EXISTING,
+            mark=settings.mark,
+            wait_for_copies=settings.wait_for_copies,
         )
-        if not finishes or self.settings.dry_run or self.deadline.passed:
-            return False
-        return self.outlook.read().expected != topology.expected
 
-    @property
-    def _policy(self) -> Policy:
-        return Policy(self.settings.repair and self._repair, self.settings.repair_from)
+    def forget(self) -> None:
+        """After a wait, what failed before it is tried again at once."""
+        self._failed, self.just_joined = (), False
 
-    # --- acting ---
-
-    def take(self, steps: tuple[Step, ...], topology: Topology, view: ClusterView) -> None:
-        """Takes steps; those that were just taken are first looked at once more, after a pause."""
-        if self.deadline.passed:
-            raise self._timed_out({"": f"there was still to do: {told_steps(steps)}"})
-        self._just_joined = False
-        if steps == self._attempted and not self._rested:
-            self.deadline.sleep(next(self._retries))
+    def take(self, steps: Sequence[Step], topology: Topology, view: ClusterView) -> Wait | None:
+        """Takes the steps that have not been; where there are none, returns what to wait for."""
+        if self.pace.deadline.passed:
+            raise self.pace.timed_out({"": Plain(f"there was still to do: {told_steps(steps)}")})
+        self.just_joined = False
+        idle = [step for step in steps if self._changed_nothing(step, view)]
+        ready = tuple(step for step in steps if step not in idle)
+        if not ready:
+            return self._idle(idle)
+        if ready == self._failed and not self._rested:
+            self.pace.deadline.sleep(next(self.pace.retries))
             self._rested = True
-            return
-        self._attempted, self._rested, self._settling = steps, False, SETTLING
-        observer = self.outlook.observer
+            return None
+        self._rested = False
+        self._execute(ready, topology, view)
+        self.pace.acted()
+        self.just_joined = all(isinstance(step, AddNode) for step in steps) and not any(
+            node.was_finished for node in view.nodes
+        )
+        return None
+
+    def _execute(self, steps: Sequence[Step], topology: Topology, view: ClusterView) -> None:
         from couchdiscover.couch.executor import execute  # where all is done already, there is none
 
-        for outcome in execute(steps, topology, view, observer.fleet, self.settings.databases):
+        looker, narrator = self.looker, self.looker.narrator
+        fleet = looker.observer.fleet
+        failed = []
+        for outcome in execute(steps, topology, view, fleet, looker.settings.databases):
             step = outcome.step
-            self.narrator.failed(step, outcome.problem)
+            narrator.failed(step, outcome.problem)
             if outcome.problem is None:
-                observer.note(step)
-            elif self.outlook.scope is Scope.POD and step.kind is StepKind.SYNC_IDENTITY:
-                self._repair = False  # a pod must be able to start
-                self.narrator.warn([f"{step.pod} keeps its own identity: {outcome.problem}"])
+                looker.memory.note(step)
+                self._done.setdefault(step, []).append(_state_of(step, view))
+            else:
+                failed.append(step)
+                if looker.scope is Scope.POD and isinstance(step, SyncIdentity | AnnounceSecret):
+                    self._give_up(step, outcome.problem)
             if outcome.taken:
-                self.narrator.taken(step)
-                if step.kind is StepKind.FINISH_CLUSTER:
-                    self.record.finished_here = True
-        self._just_joined = {step.kind for step in steps} == {StepKind.ADD_NODE} and not any(
-            node.finished for node in view.nodes
-        )
+                narrator.taken(step)
+        self._failed = tuple(failed)
+        looker.narrator.record.finished_here = looker.memory.finished_here
 
-    def foretell(self, topology: Topology, view: ClusterView) -> str:
-        """For ``--dry-run``: all steps that would follow. Raises NotSo where there are any."""
-        from couchdiscover.decide.simulation import forecast
+    def _changed_nothing(self, step: Step, view: ClusterView) -> bool:
+        before = self._done.get(step, [])
+        return _state_of(step, view) in before or len(before) >= MOST_TIMES
 
-        ahead = forecast(view, lambda then: self.decide(topology, then))
-        self.record.steps, self.record.planned = list(ahead.steps), True
-        match ahead.end:
-            case Blocked(hazard):
-                raise Unsafe(hazard)
-            case Rejected(reason):
-                raise Denied(reason)
-            case Left(reason):
-                raise NotSo(reason)
-            case Wait(reasons):
-                raise NotSo(f"waiting would be needed for {told(reasons)}")
-            case _ if ahead.steps:
-                raise NotSo(f"there is to do: {told_steps(ahead.steps)}")
-            case _:
-                return "there is nothing to do"
+    def _idle(self, idle: Sequence[Step]) -> Wait:
+        """Steps that were taken, answered as done, and changed nothing, so far."""
+        repairs = [s for s in idle if isinstance(s, SyncIdentity | AnnounceSecret | SetSecret)]
+        if len(repairs) == len(idle) and not self.pace.settles:
+            if self.looker.scope is Scope.POD:
+                self._give_up(idle[0], "it was answered as done, and changed nothing")
+            else:
+                raise NotSo(
+                    f"{'; '.join(step.title for step in idle)}: answered as done, and nothing has "
+                    "changed; look at the node's configuration and its log"
+                )
+        reasons: dict[str, Reason] = {step.pod: StillTheSame(str(step.kind)) for step in idle}
+        return Wait(reasons)
 
-    # --- waiting ---
+    def _give_up(self, step: Step, problem: str) -> None:
+        self._repair = False  # a pod must be able to start
+        self.looker.narrator.warn([f"{step.pod} keeps its own identity: {problem}"])
 
-    def wait(self, reasons: Mapping[str, str], *, last_word: Denied | None = None) -> None:
-        """Says what is waited for, where that is new, and pauses.
 
-        At the end of the time raises TimedOut, or ``last_word`` where there is one.
-        """
-        self._attempted = ()
-        if self._settling and not self._anybody_silent() and not self.deadline.passed:
-            pause, *rest = self._settling
-            self._settling = tuple(rest)
-            self.deadline.sleep(pause)
-            return
-        self._just_joined = False
-        if self.deadline.passed and last_word is not None:
-            raise last_word
-        if self.deadline.passed:
-            # The last look was cut short by the deadline, and knows less than the one before.
-            if self._unhurried is not None:
-                reasons, self.record.view = self._unhurried
-            raise self._timed_out(reasons)
-        self._unhurried = (reasons, self.record.view)
-        self.narrator.waiting(reasons)
-        self.deadline.sleep(look_pause())
-        if self.deadline.passed:
-            raise last_word or self._timed_out(reasons)
-
-    def _anybody_silent(self) -> bool:
-        view = self.record.view
-        return view is None or len(view.nodes) < len(view.sights)
-
-    def _timed_out(self, reasons: Mapping[str, str]) -> TimedOut:
-        notes = [told(reasons)]
-        topology = self.record.topology
-        if topology is not None and topology.unpublished:
-            notes.append(hidden_pods(topology))
-        notes += self.narrator.problems()
-        waited = f"timed out after {self.deadline.seconds:g} s"
-        if self.deadline.seconds == 0:
-            waited = "one look, and it is not so"
-        return TimedOut(f"{waited}: {'; '.join(notes)}")
+def _state_of(step: Step, view: ClusterView) -> object:
+    """What a step is to change, as it was seen."""
+    node = view.sight(step.pod)
+    if not isinstance(node, NodeView):
+        return None
+    return (node.address, node.name, node.state, node.cluster_nodes, node.identity, node.unreadable)

@@ -3,16 +3,19 @@
 import math
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from couchdiscover.cli.options import Options
 from couchdiscover.errors import UsageProblem
 from couchdiscover.kube.names import is_label, is_subdomain, parse_pod_name
 from couchdiscover.state.nodes import DEFAULT_DATABASES
 from couchdiscover.state.settings import ClusterState, Settings, parse_size
 from couchdiscover.state.topology import Scope
 
+FORMATS = ("text", "json")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MAX_SECONDS = 7 * 24 * 3600.0
 
@@ -38,111 +41,143 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def build_settings(raw: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How the log is written. ``remarks`` are about variables that were not heeded."""
+
+    format: str = "text"
+    level: str = "INFO"
+    remarks: tuple[str, ...] = ()
+
+
+def build_log_settings(options: Options, environment: Mapping[str, str]) -> LogSettings:
+    """The options' log settings, else LOG_FORMAT's and LOG_LEVEL's, which others may have meant.
+
+    Raises UsageProblem; a value of LOG_FORMAT or LOG_LEVEL that is none is a remark only.
+    """
+    remarks = []
+
+    def chosen(option: str, value: str | None, variable: str, allowed: Sequence[str]) -> str | None:
+        if not value and (common := environment.get(variable)):
+            found = _choice(common, allowed)
+            if found is None:
+                remarks.append(f"{variable}={common!r} is none of {', '.join(allowed)}")
+            return found
+        found = _choice(value, allowed) if value else None
+        if value and found is None:
+            raise UsageProblem(f"{option} {value!r} is none of {', '.join(allowed)}")
+        return found
+
+    log_format = chosen("--log-format", options.log_format, "LOG_FORMAT", FORMATS)
+    level = chosen("--log-level", options.log_level, "LOG_LEVEL", LOG_LEVELS)
+    default = LogSettings()
+    return LogSettings(log_format or default.format, level or default.level, tuple(remarks))
+
+
+def build_settings(options: Options, environment: Mapping[str, str]) -> Settings:
     """Validates everything at once. Raises UsageProblem that names every problem there is.
 
-    ``raw`` holds, by the names of Settings, what options and their variables said as text; None and
-    the empty string count as not said.
+    An empty text counts as not said.
     """
-    reader = _Reader(raw)
+    problems: list[str] = []
+
+    def name(option: str, text: str | None, valid: Callable[[str], object]) -> str | None:
+        if text and not valid(text):
+            problems.append(f"{option} {text!r} is no such name in Kubernetes")
+        return text or None
+
+    def read(
+        option: str, text: str | None, parse: Callable[[str], Parsed], default: Parsed
+    ) -> Parsed:
+        try:
+            return parse(text) if text else default
+        except ValueError as error:
+            problems.append(f"{option}: {error}")
+            return default
+
+    domain = (options.cluster_domain or "").removesuffix(".")
+    read("--output", (options.output or "").lower(), _one_of(*FORMATS), "text")
+    port, linked = options.port, environment.get("COUCHDISCOVER_PORT", "")
+    if port == linked and _SERVICE_LINK.match(linked):
+        port = None  # Kubernetes' own, in each pod, where a Service is called couchdiscover
+    ca_file = read("--ca-file", options.ca_file, _certificates, None)
+    if not ca_file and options.scheme == "https" and not options.insecure_skip_tls_verify:
+        ca_file = _usual_certificates(environment, problems)
     settings = Settings(
-        statefulset=reader.text("statefulset", "--statefulset", is_subdomain),
-        namespace=reader.text("namespace", "--namespace", is_label),
-        container=reader.text("container", "--container", is_label),
-        scope=reader.parse("scope", "--scope", _scope, None),
-        size=reader.parse("size", "--size", parse_size, None),
-        timeout=reader.parse("timeout", "--timeout", parse_duration, 300.0),
-        request_timeout=reader.parse("request_timeout", "--request-timeout", _positive, 5.0),
-        ensure_dbs=reader.databases(),
-        repair=raw.get("repair") is not False,
-        repair_from=reader.text(
-            "repair_from", "--repair-from", lambda name: parse_pod_name(name) is not None
+        statefulset=name("--statefulset", options.statefulset, is_subdomain),
+        namespace=name("--namespace", options.namespace, is_label),
+        container=name("--container", options.container, is_label),
+        scope=read("--scope", options.scope, _scope, None),
+        size=read("--size", options.size, parse_size, None),
+        timeout=read("--timeout", options.timeout, parse_duration, 300.0),
+        request_timeout=read("--request-timeout", options.request_timeout, _positive, 5.0),
+        ensure_dbs=_databases(options.ensure_db or (), problems),
+        repair=options.repair,
+        repair_from=name("--repair-from", options.repair_from, parse_pod_name),
+        cluster_state=read(
+            "--cluster-state", options.cluster_state, _cluster_state, ClusterState.AUTO
         ),
-        cluster_state=reader.parse(
-            "cluster_state", "--cluster-state", _cluster_state, ClusterState.AUTO
-        ),
-        mark=raw.get("mark") is not False,
-        wait_for_copies=raw.get("wait_for_copies") is not False,
-        allow_one_copy=bool(raw.get("allow_one_copy")),
-        scheme=reader.parse("scheme", "--scheme", _scheme, "http"),
-        port=reader.parse("port", "--port", _port, None),
-        ca_file=reader.parse("ca_file", "--ca-file", _certificates, None)
-        or reader.usual_certificates(environment),
-        insecure_skip_tls_verify=bool(raw.get("insecure_skip_tls_verify")),
-        cluster_domain=reader.text("cluster_domain", "--cluster-domain", is_subdomain),
-        kubeconfig=raw.get("kubeconfig") or None,
-        context=raw.get("context") or None,
-        dry_run=bool(raw.get("dry_run")),
-        wait=bool(raw.get("wait")),
-        write=bool(raw.get("write")),
-        via=reader.parse("via", "--via", _via, "direct"),
+        mark=options.mark,
+        wait_for_copies=options.wait_for_copies,
+        allow_one_copy=options.allow_one_copy,
+        scheme=read("--scheme", options.scheme, _one_of("http", "https"), "http"),
+        port=read("--port", port, _port, None),
+        ca_file=ca_file,
+        insecure_skip_tls_verify=options.insecure_skip_tls_verify,
+        cluster_domain=name("--cluster-domain", domain, is_subdomain),
+        kubeconfig=options.kubeconfig or None,
+        context=options.context or None,
+        dry_run=options.dry_run,
+        wait=options.wait,
+        write=options.write,
+        via=read("--via", options.via, _one_of("direct", "api-proxy"), "direct"),
         environment=dict(environment),
     )
     if settings.cluster_state is ClusterState.EXISTING and settings.scope is Scope.POD:
-        reader.problems.append("--cluster-state existing is for --scope set")
-    if reader.problems:
-        raise UsageProblem("; ".join(reader.problems))
+        problems.append("--cluster-state existing is for --scope set")
+    if problems:
+        raise UsageProblem("; ".join(problems))
     return settings
 
 
-class _Reader:
-    """Reads values one by one and gathers what is wrong with them."""
+def _usual_certificates(environment: Mapping[str, str], problems: list[str]) -> str | None:
+    """What the environment gives instead of the usual certificates."""
+    for variable in CERTIFICATE_VARIABLES:
+        if path := environment.get(variable):
+            if Path(path).is_dir():  # as c_rehash makes them
+                return path
+            try:
+                return _certificates(path)
+            except ValueError as error:
+                problems.append(f"{variable}: {error}; --ca-file goes before it")
+                return None
+    return None
 
-    def __init__(self, raw: Mapping[str, Any]) -> None:
-        # Kubernetes sets COUCHDISCOVER_PORT in every pod beside a Service called couchdiscover.
-        linked = _SERVICE_LINK.match(str(raw.get("port")))
-        self._raw = {**raw, "port": None} if linked else raw
-        self.problems: list[str] = []
 
-    def text(self, key: str, option: str, valid: Callable[[str], bool]) -> str | None:
-        value = self._raw.get(key)
-        if value in (None, ""):
-            return None
-        text = str(value).removesuffix(".") if key == "cluster_domain" else str(value)
-        if not valid(text):
-            self.problems.append(f"{option} {text!r} is no such name in Kubernetes")
+def _databases(entries: Iterable[str], problems: list[str]) -> tuple[str, ...]:
+    """The names in comma-separated entries, but for those that are made anyway."""
+    names = [name.strip() for entry in entries for name in entry.split(",")]
+    wanted = tuple(dict.fromkeys(n for n in names if n and n not in DEFAULT_DATABASES))
+    problems += [
+        f"--ensure-db {name!r} is no name for a database (lower case, beginning with a letter)"
+        for name in wanted
+        if not _DATABASE.fullmatch(name)
+    ]
+    return wanted
+
+
+def _choice(text: str, allowed: Iterable[str]) -> str | None:
+    """The one that is meant, however it is capitalised."""
+    return next((choice for choice in allowed if choice.lower() == text.lower()), None)
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"{text!r} is none of {', '.join(allowed)}")
         return text
 
-    def parse(
-        self, key: str, option: str, parser: Callable[[str], Parsed], default: Parsed
-    ) -> Parsed:
-        value = self._raw.get(key)
-        if value in (None, ""):
-            return default
-        try:
-            return parser(str(value))
-        except ValueError as error:
-            self.problems.append(f"{option}: {error}")
-            return default
-
-    def usual_certificates(self, environment: Mapping[str, str]) -> str | None:
-        """What the environment gives instead of the usual certificates, where any are looked at."""
-        if self._raw.get("scheme") != "https" or self._raw.get("insecure_skip_tls_verify"):
-            return None
-        for variable in CERTIFICATE_VARIABLES:
-            if path := environment.get(variable):
-                if Path(path).is_dir():  # as c_rehash makes them
-                    return path
-                try:
-                    return _certificates(path)
-                except ValueError as error:
-                    self.problems.append(f"{variable}: {error}; --ca-file goes before it")
-                    return None
-        return None
-
-    def databases(self) -> tuple[str, ...]:
-        names = [
-            name.strip()
-            for entry in self._raw.get("ensure_dbs") or ()
-            for name in str(entry).split(",")
-        ]
-        wanted = tuple(dict.fromkeys(n for n in names if n and n not in DEFAULT_DATABASES))
-        self.problems += [
-            f"--ensure-db {name!r} is no name for a database (lower case, beginning with a letter)"
-            for name in wanted
-            if not _DATABASE.fullmatch(name)
-        ]
-        return wanted
+    return parse
 
 
 def _scope(text: str) -> Scope | None:
@@ -159,18 +194,6 @@ def _cluster_state(text: str) -> ClusterState:
         return ClusterState(text)
     except ValueError:
         raise ValueError(f"{text!r} is none of auto, existing") from None
-
-
-def _via(text: str) -> str:
-    if text not in ("direct", "api-proxy"):
-        raise ValueError(f"{text!r} is none of direct, api-proxy")
-    return text
-
-
-def _scheme(text: str) -> str:
-    if text not in ("http", "https"):
-        raise ValueError(f"{text!r} is none of http, https")
-    return text
 
 
 def _port(text: str) -> int:

@@ -19,7 +19,8 @@ from couchdiscover import __version__
 from couchdiscover.errors import Denied
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.http import BoundedAdapter, Door, Gateway, explain, refused
-from couchdiscover.output.log import LOGGER, Redactor
+from couchdiscover.output.log import LOGGER
+from couchdiscover.output.redaction import Redactor
 from couchdiscover.state.nodes import DEFAULT_DATABASES, SetupState
 from couchdiscover.state.topology import Address, Credentials, Pod
 from couchdiscover.state.volumes import Checkpoint, FileInfo, Mark, ShardFile, ShardMap, Trace
@@ -367,11 +368,39 @@ class CouchNode:
         user, password = self._access.credentials.user, self._access.credentials.password
         return self._send("POST", "/_session", {"name": user, "password": password})
 
-    def set_config(self, section: str, key: str, value: str) -> int:
-        """Sets one value of the node's configuration, lastingly."""
+    def set_config(self, section: str, key: str, value: str, *, persist: bool = True) -> int:
+        """Sets one value of the node's configuration; in memory only without ``persist``."""
         path = f"/_node/_local/_config/{quote(section, safe='')}/{quote(key, safe='')}"
         self._redactor.hide(value)
-        return self._send("PUT", path, value)
+        headers = None if persist else {"X-Couch-Persist": "false"}
+        return self._send("PUT", path, value, headers=headers)
+
+    # --- sessions ---
+
+    def session_cookie(self) -> str:
+        """A session's cookie. Only for a node that has a secret: any other makes itself one."""
+        self.log_in()
+        cookie = self._session.cookies.get("AuthSession") or ""
+        if self._gateway is None:
+            self._session.cookies.clear()  # we log in by name and password
+        if not cookie:
+            raise NoAnswer("POST /_session opened no session")
+        self._redactor.hide(cookie)
+        return cookie
+
+    def accepts_session(self, cookie: str) -> bool:
+        """Whether the node takes a session that another one has opened."""
+        self._redactor.hide(cookie)
+        path = "/_session"
+        try:
+            answer = self._exchange(
+                "GET", path, None, headers={"Cookie": f"AuthSession={cookie}"}, anonymous=True
+            )[1]
+        except ErrorAnswer as failure:
+            if failure.status in (400, 401, 403):
+                return False
+            raise
+        return bool(_member(answer, "userCtx", dict, path).get("name"))
 
     # --- the wire ---
 
@@ -381,24 +410,41 @@ class CouchNode:
     def _get(self, path: str) -> Any:
         return self._exchange("GET", path, None)[1]
 
-    def _send(self, method: str, path: str, body: Any = None, *, patient: bool = False) -> int:
-        return self._exchange(method, path, body, patient=patient)[0]
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        patient: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        return self._exchange(method, path, body, patient=patient, headers=headers)[0]
 
     def _exchange(
-        self, method: str, path: str, body: Any, *, patient: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        patient: bool = False,
+        headers: Mapping[str, str] | None = None,
+        anonymous: bool = False,
     ) -> tuple[int, Any]:
         if self._gateway is None or path == "/_session":
-            return self._request(method, path, body, patient=patient)
+            return self._request(
+                method, path, body, patient=patient, headers=headers, anonymous=anonymous
+            )
         fresh = not self._logged_in
         if fresh:
             self._open_session()
         try:
-            return self._request(method, path, body, patient=patient)
+            return self._request(method, path, body, patient=patient, headers=headers)
         except ErrorAnswer as failure:
             if failure.status != 401 or fresh:
                 raise
         self._open_session()  # a node that was restarted does not know the former one any more
-        return self._request(method, path, body, patient=patient)
+        return self._request(method, path, body, patient=patient, headers=headers)
 
     def _open_session(self) -> None:
         self._logged_in = False
@@ -410,7 +456,14 @@ class CouchNode:
         self._logged_in = True
 
     def _request(
-        self, method: str, path: str, body: Any, *, patient: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        patient: bool = False,
+        headers: Mapping[str, str] | None = None,
+        anonymous: bool = False,
     ) -> tuple[int, Any]:
         # finish_cluster answers after 5.0 s where a member is not connected: that answer is wanted.
         seconds = max(self._access.request_timeout, 10.0) if patient else None
@@ -422,6 +475,8 @@ class CouchNode:
                 method,
                 self._base + path,
                 json=body,
+                headers=headers,
+                auth=_nobody if anonymous else None,
                 timeout=timeout,
                 allow_redirects=False,
             )
@@ -430,6 +485,7 @@ class CouchNode:
             raise NoAnswer(explain(error), nobody=refused(error)) from error
         spent = (time.monotonic() - started) * 1000
         LOGGER.debug(f"{self.address} {what}: {response.status_code} after {spent:.0f} ms")
+        self._note_version(response.headers.get("Server", ""))
         try:
             answer = jsonlib.loads(response.content)  # requests would guess at the encoding
         except (ValueError, RecursionError):
@@ -445,7 +501,6 @@ class CouchNode:
             raise self._as_error(what, response.status_code, answer)
         if answer is None:
             raise NoAnswer(f"{what} was answered {response.status_code} without JSON: not CouchDB")
-        self._note_version(response.headers.get("Server", ""))
         return response.status_code, answer
 
     def _as_error(self, what: str, status: int, answer: Any) -> CouchFailure:
@@ -463,6 +518,11 @@ class CouchNode:
     def _note_version(self, server: str) -> None:
         if server.startswith("CouchDB/"):
             self.version = _plain(server.removeprefix("CouchDB/").split(" ")[0], 32) or None
+
+
+def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Authenticates as nobody, where the session would send user and password."""
+    return request
 
 
 def _direct_session(access: Access, host_name: str) -> requests.Session:

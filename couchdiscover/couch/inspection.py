@@ -1,9 +1,11 @@
 """What ``check`` reads besides membership: configuration, shard maps, why a member is cut off."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, Fleet
 from couchdiscover.couch.connectivity import likeliest_cause
+from couchdiscover.couch.observer import details_of
 from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.findings import Inspection
 from couchdiscover.net.workers import for_each
@@ -11,42 +13,48 @@ from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
 from couchdiscover.state.topology import Topology
 from couchdiscover.state.volumes import ShardMap
 
-DEFAULT_COPIES = 3
-"""[cluster] n where nothing is set (CouchDB's default.ini)."""
-
 PROBE_SECONDS = 2.0
 """Seconds for each probe of a port that may be closed."""
 
 
 def inspect(topology: Topology, view: ClusterView, fleet: Fleet) -> Inspection:
-    """Reads one configuration of each node, and the shard maps from one of them."""
+    """Reads the configuration of each node that has not told it yet, and one node's shard maps."""
     unread: list[tuple[str, str]] = []
-    details: list[NodeDetails] = []
+    details = {node.pod: node.details for node in view.nodes if node.details is not None}
 
     def ask(node: NodeView) -> NodeDetails | str:
         try:
-            return _details(node.pod, _client(topology, fleet, node))
+            return details_of(node.pod, _client(topology, fleet, node).config())
         except CouchFailure as failure:
             return str(failure)
 
-    for node, answer in zip(view.nodes, for_each(view.nodes, ask, fleet.patience), strict=True):
+    rest = [node for node in view.nodes if node.pod not in details]
+    for node, answer in zip(rest, for_each(rest, ask, fleet.patience), strict=True):
         if isinstance(answer, NodeDetails):
-            details.append(answer)
+            details[node.pod] = answer
         else:
             unread.append((f"the configuration of {node.pod}", answer or "no answer in time"))
-    maps: list[ShardMap] = []
+    maps, problem = _maps(topology, view, fleet)
+    if maps is None:
+        unread.append(("the databases' shard maps", problem))
+    known = (details[node.pod] for node in view.nodes if node.pod in details)
+    return Inspection(tuple(known), tuple(maps or ()), tuple(unread))
+
+
+def _maps(
+    topology: Topology, view: ClusterView, fleet: Fleet
+) -> tuple[Sequence[ShardMap] | None, str]:
+    """The shard maps, from one node that has joined; as they were read already, where they were."""
     problem = "no node answers"
     # A node that has not joined knows of its own databases only.
     for node in sorted(view.nodes, key=lambda node: (not node.finished, node.alone)):
+        if node.volume is not None and node.volume.maps is not None:
+            return node.volume.maps, ""
         try:
-            maps = read_maps(_client(topology, fleet, node))
+            return read_maps(_client(topology, fleet, node)), ""
         except CouchFailure as failure:
             problem = str(failure)
-        else:
-            break
-    else:
-        unread.append(("the databases' shard maps", problem))
-    return Inspection(tuple(details), tuple(maps), tuple(unread))
+    return None, problem
 
 
 def diagnose(view: ClusterView, fleet: Fleet) -> ClusterView:
@@ -59,7 +67,7 @@ def diagnose(view: ClusterView, fleet: Fleet) -> ClusterView:
     cut_off = [
         node
         for node in view.nodes
-        if node.severed is None
+        if node.unconnected_because is None
         and any(node.name in other.cluster_nodes - other.all_nodes for other in view.nodes)
     ]
     causes = for_each(
@@ -68,10 +76,10 @@ def diagnose(view: ClusterView, fleet: Fleet) -> ClusterView:
         fleet.patience,
     )
     told = {
-        node.pod: replace(node, severed=cause or "its name is not resolved in time")
+        node.pod: replace(node, unconnected_because=cause or "its name is not resolved in time")
         for node, cause in zip(cut_off, causes, strict=True)
     }
-    return replace(view, sights=tuple(told.get(sight.pod, sight) for sight in view.sights))
+    return view.seen_anew(told)
 
 
 def _client(topology: Topology, fleet: Fleet, node: NodeView) -> CouchNode:
@@ -79,14 +87,3 @@ def _client(topology: Topology, fleet: Fleet, node: NodeView) -> CouchNode:
     if pod is None:
         raise CouchFailure(f"{node.pod} is no pod of the StatefulSet any more")
     return fleet.node(pod, node.address)
-
-
-def _details(pod: str, client: CouchNode) -> NodeDetails:
-    config = client.config()
-    mode = config.get("couchdb", {}).get("maintenance_mode")
-    copies = config.get("cluster", {}).get("n", "")
-    return NodeDetails(
-        pod,
-        mode if mode in ("true", "nolb") else None,
-        int(copies) if copies.isascii() and copies.isdigit() and copies != "0" else DEFAULT_COPIES,
-    )

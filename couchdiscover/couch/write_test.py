@@ -27,14 +27,14 @@ PAUSE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class Written:
     """What came of it: ``problems`` by the pod, and ``warnings``."""
 
     problems: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def write_and_read(topology: Topology, nodes: Sequence[NodeView], fleet: Fleet) -> Scratch:
+def write_and_read(topology: Topology, nodes: Sequence[NodeView], fleet: Fleet) -> Written:
     """Tries the cluster with a document of our own.
 
     Whatever ends it, a signal too, the database is removed; what could not be is by a later check.
@@ -52,7 +52,7 @@ def write_and_read(topology: Topology, nodes: Sequence[NodeView], fleet: Fleet) 
             created = True
             status = writer.store(name, DOCUMENT, {"through": first.name})
         except CouchFailure as failure:
-            return Scratch(((first.name, f"to store a document: {failure}"),))
+            return Written(((first.name, f"to store a document: {failure}"),))
         if status == 202:
             warnings.append(
                 f"a document written through {first.name} was taken by fewer than half of its "
@@ -63,7 +63,7 @@ def write_and_read(topology: Topology, nodes: Sequence[NodeView], fleet: Fleet) 
             lambda door: _read(fleet.node(*door), name, first.name, fleet.access.request_timeout),
             fleet.patience,
         )
-        return Scratch(
+        return Written(
             tuple(
                 (pod.name, "to answer in time" if problem is None else problem)
                 for (pod, _), problem in zip(others, problems, strict=True)

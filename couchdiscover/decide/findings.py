@@ -4,12 +4,13 @@ A fault is something by which the cluster is not what it seems to be, and which 
 a warning is worth a look, and may be meant; information is how things are.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from couchdiscover.decide import refusals
 from couchdiscover.decide.identity import drift
-from couchdiscover.decide.membership import match
+from couchdiscover.decide.membership import Membership, host_of, is_address
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
@@ -55,22 +56,23 @@ class Inspection:
     unread: tuple[tuple[str, str], ...] = ()
 
 
-def findings(topology: Topology, view: ClusterView, inspection: Inspection) -> tuple[Finding, ...]:
+def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, ...]:
     """Everything that there is to say, the worst first."""
-    listed = frozenset().union(*(node.cluster_nodes for node in view.nodes))
-    matching = match(topology, view, listed)
-    strangers = frozenset(matching.strangers)
-    members = listed - strangers
+    topology, view = membership.topology, membership.view
+    members = membership.listed - frozenset(membership.left_behind)
     found = [
         *_unread(inspection),
-        *_left_behind(topology, matching.strangers),
+        *_left_behind(membership),
+        *_elsewhere(membership),
         *_cut_off(view),
-        *_drifted(view),
+        *_drifted(topology, view),
         *_unreadable(view.nodes),
+        *_not_up(view.nodes),
         *_maintenance(inspection.details),
-        *_shards(inspection, members, {name: pod for pod, name in matching.names.items()}),
+        *_shards(inspection, members, membership.pods),
         *_copies_setting(inspection.details, len(members)),
         *_versions(view.nodes),
+        *_unlasting(membership),
     ]
     order = list(Severity)
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
@@ -97,16 +99,16 @@ def _unread(inspection: Inspection) -> Iterable[Finding]:
         )
 
 
-def _left_behind(topology: Topology, strangers: Sequence[str]) -> Iterable[Finding]:
-    if strangers:
-        yield Finding(
-            "left_behind",
-            Severity.FAULT,
-            tuple(strangers),
-            f"{named(strangers)} {_verb(strangers, 'is', 'are')} listed as a member, but no pod of "
-            f"StatefulSet {topology.statefulset} (left behind by a scale-down?): new databases get "
-            "copies there; move their shards, then delete their documents in /_node/_local/_nodes",
-        )
+def _left_behind(membership: Membership) -> Iterable[Finding]:
+    if nobody := membership.left_behind:
+        message = refusals.left_behind_note(membership)
+        yield Finding("left_behind", Severity.FAULT, nobody, message)
+
+
+def _elsewhere(membership: Membership) -> Iterable[Finding]:
+    if alive := membership.elsewhere:
+        message = refusals.elsewhere_note(membership)
+        yield Finding("elsewhere", Severity.INFO, alive, message)
 
 
 def _cut_off(view: ClusterView) -> Iterable[Finding]:
@@ -117,7 +119,7 @@ def _cut_off(view: ClusterView) -> Iterable[Finding]:
             if other is not node and node.name in other.cluster_nodes - other.all_nodes
         ]
         if missed_by:
-            cause = f" ({node.severed})" if node.severed else ""
+            cause = f" ({node.unconnected_because})" if node.unconnected_because else ""
             yield Finding(
                 "cut_off",
                 Severity.FAULT,
@@ -127,21 +129,41 @@ def _cut_off(view: ClusterView) -> Iterable[Finding]:
             )
 
 
-def _drifted(view: ClusterView) -> Iterable[Finding]:
+def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
     nodes = [node for node in view.nodes if node.finished and node.identity is not None]
     if len(nodes) < 2:
         return
-    found = drift(nodes, view.veterans or [node.name for node in nodes])
+    found = drift(
+        nodes,
+        view.prior or [node.name for node in nodes],
+        secret_intended=topology.secret_intended,
+    )
     pods = tuple(sorted({step.pod for step in found.steps}))
-    keys = sorted({key for step in found.steps for key in step.keys})
     if pods:
+        keys = sorted({key for step in found.steps for key in step.details().get("keys", [])})
         yield Finding(
             "identity_drift",
             Severity.FAULT,
             pods,
             f"{named(pods)} {_verb(pods, 'differs', 'differ')} from the cluster in "
-            f"{', '.join(keys)}: sessions made on one node fail on another; "
-            "`couchdiscover run` mends it",
+            f"{', '.join(keys)}: {_consequence(nodes)}; `couchdiscover run` mends it",
+        )
+    if found.kept:
+        yield Finding(
+            "other_scheme",
+            Severity.WARNING,
+            found.kept,
+            f"the password hashes of {named(found.kept)} are of another scheme than the others' "
+            "(mixed versions): they are not made equal, since a node may not read the others'",
+        )
+    if found.intended:
+        yield Finding(
+            "secrets_differ",
+            Severity.WARNING if topology.rollout else Severity.FAULT,
+            found.intended,
+            f"sessions made on {named(found.intended)} fail on other nodes: COUCHDB_SECRET was "
+            f"changed; `kubectl rollout restart statefulset/{topology.statefulset}` gives it to "
+            "all",
         )
     if found.secretless:
         yield Finding(
@@ -150,6 +172,43 @@ def _drifted(view: ClusterView) -> Iterable[Finding]:
             tuple(node.pod for node in nodes),
             "no node has a chttpd_auth secret, so no session of one holds on another; "
             "`couchdiscover run` mends it",
+        )
+
+
+def _consequence(nodes: Sequence[NodeView]) -> str:
+    """What was seen to come of it, where that was tried."""
+    everybody = {node.pod for node in nodes}
+    tried = [n for n in nodes if n.sessions is not None and everybody - n.sessions]
+    if tried:
+        return "sessions made on one node fail on another"
+    return "sessions or replications of one node may fail on another"
+
+
+def _not_up(nodes: Sequence[NodeView]) -> Iterable[Finding]:
+    seeding = tuple(node.pod for node in nodes if node.up == "seeding")
+    if seeding:
+        yield Finding(
+            "seeding",
+            Severity.FAULT,
+            seeding,
+            f"/_up says seeding at {named(seeding)}: no node of [cluster] seedlist has answered, "
+            "so that probes and load balancers take it for not ready; correct that setting",
+        )
+
+
+def _unlasting(membership: Membership) -> Iterable[Finding]:
+    if len(membership.topology.expected) < 2:
+        return
+    if note := refusals.lasting_names_note(membership.view.nodes):
+        pods = tuple(n.pod for n in membership.view.nodes if is_address(host_of(n.name)))
+        yield Finding("named_by_address", Severity.WARNING, pods, note)
+    if membership.topology.volumes_persistent is False:
+        yield Finding(
+            "no_persistent_volume",
+            Severity.WARNING,
+            (membership.topology.statefulset,),
+            "the container's data is on no PersistentVolumeClaim: a pod that is replaced comes "
+            "back empty",
         )
 
 
@@ -240,13 +299,14 @@ def _versions(nodes: Sequence[NodeView]) -> Iterable[Finding]:
 
 
 def _shards(
-    inspection: Inspection, members: frozenset[str], pods: dict[str, str]
+    inspection: Inspection, members: frozenset[str], pods: Mapping[str, str]
 ) -> Iterable[Finding]:
     maps = inspection.shard_maps
     copies = min((node.copies for node in inspection.details), default=3)
     wanted = min(copies, len(members))
+    placed = any(node.placement for node in inspection.details)
     yield from _conflicting(maps)
-    yield from _too_few(maps, members, wanted)
+    yield from _too_few(maps, members, wanted, placed)
     yield from _on_strangers(maps, members)
     yield from _without_shards(maps, members, pods)
 
@@ -264,29 +324,50 @@ def _conflicting(maps: Sequence[ShardMap]) -> Iterable[Finding]:
         )
 
 
-def _too_few(maps: Sequence[ShardMap], members: frozenset[str], wanted: int) -> Iterable[Finding]:
-    by_count: dict[int, list[str]] = {}
+def _too_few(
+    maps: Sequence[ShardMap], members: frozenset[str], wanted: int, placed: bool
+) -> Iterable[Finding]:
+    """Ranges with fewer copies on members than their maps name, or than a new database gets.
+
+    The first is a loss; the second may be meant (``?n=``, [cluster] placement), or come of a
+    scale-up.
+    """
+    lost: dict[int, list[str]] = {}
+    fewer: dict[int, list[str]] = {}
     for each in maps:
-        fewest = min((len(members & set(h)) for h in each.by_range.values()), default=0)
-        if fewest < wanted:
-            by_count.setdefault(fewest, []).append(each.database)
-    for count, names in sorted(by_count.items()):
-        system = "" if set(names).isdisjoint(DEFAULT_DATABASES) else _SYSTEM_HINT
-        what = f"{count} {'copy' if count == 1 else 'copies'}" if count else "no copy"
-        lost = ", and what they held cannot be read" if count == 0 else ""
+        ranges = each.by_range.values()
+        fewest = min((len(members & set(holders)) for holders in ranges), default=0)
+        named_fewest = min((len(set(holders)) for holders in ranges), default=0)
+        had = named_fewest if placed else min(named_fewest, wanted)
+        if fewest == 0 or fewest < had:
+            lost.setdefault(fewest, []).append(each.database)
+        elif fewest < wanted and not placed:
+            fewer.setdefault(fewest, []).append(each.database)
+    for count, names in sorted(lost.items()):
+        gone = ", and what they held cannot be read" if count == 0 else ""
         yield Finding(
             "too_few_copies",
             Severity.FAULT,
             tuple(sorted(names)),
-            f"{named(names)}: {what} on members, of some range at least, where there should be "
-            f"{wanted}{lost}{system}; {MOVE_SHARDS}",
+            f"{named(names)}: {_copies(count)} on members, of some range at least, fewer than the "
+            f"shard map names{gone}; {MOVE_SHARDS}",
+        )
+    for count, names in sorted(fewer.items()):
+        system = "" if set(names).isdisjoint(DEFAULT_DATABASES) else _SYSTEM_HINT
+        yield Finding(
+            "fewer_copies",
+            Severity.WARNING,
+            tuple(sorted(names)),
+            f"{named(names)}: {_copies(count)}, where a database made now gets {wanted}{system}; "
+            f"{MOVE_SHARDS}",
         )
 
 
-_SYSTEM_HINT = (
-    " (was the cluster finished before all nodes had joined? without those copies, logins and "
-    "replications stop)"
-)
+def _copies(count: int) -> str:
+    return f"{count} {'copy' if count == 1 else 'copies'}" if count else "no copy"
+
+
+_SYSTEM_HINT = " (without a copy that answers, logins and replications stop)"
 
 
 def _on_strangers(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable[Finding]:
@@ -308,7 +389,7 @@ def _on_strangers(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable
 
 
 def _without_shards(
-    maps: Sequence[ShardMap], members: frozenset[str], pods: dict[str, str]
+    maps: Sequence[ShardMap], members: frozenset[str], pods: Mapping[str, str]
 ) -> Iterable[Finding]:
     """Members that hold nothing of databases which would have reached them, were they new."""
     lacking: dict[str, list[str]] = {}

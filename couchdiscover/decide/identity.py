@@ -1,74 +1,143 @@
 """Identity drift: whose admin hash, uuid and secret hold where the nodes of a cluster differ. Pure.
 
 Every restart of a pod of the official image is drift (a new hash; uuid and secret gone or back to
-what the environment gives), so it is never a reason to refuse.
+what the environment gives), so it is never a reason to refuse. What the environment gives is
+intent, though: where it sets the secret, no majority overwrites one.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from couchdiscover.state.nodes import Identity, NodeView
-from couchdiscover.state.steps import Step, StepKind
+from couchdiscover.state.nodes import Hash, NodeView
+from couchdiscover.state.steps import AnnounceSecret, Step, SyncIdentity
 
-KEYS = tuple(field.name for field in fields(Identity))
+KEYS = ("admin", "uuid", "secret")
 
 TIE_SECONDS = 10.0
 """Uptimes closer than this say nothing about which node is the older one."""
 
+EXCHANGES_SECRETS = (3, 5, 2)
+"""From this release on nodes accept each other's sessions (src/couch/src/couch_secrets.erl)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What differs. ``steps`` make it equal; ``undecided`` are keys for which no majority spoke."""
+    """What differs, and what is to come of it.
+
+    ``steps`` make it equal. ``undecided`` are keys for which no majority spoke, and ``tied`` those
+    of them for which uptimes did not, either. ``secretless`` is true where no node has a secret.
+    ``kept`` are pods whose hashes stay as they are, since they are of another scheme than the
+    others'. ``intended`` are pods whose secret, which the environment gives, differs from the
+    others', and whose sessions fail there.
+    """
 
     steps: tuple[Step, ...] = ()
     undecided: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
     secretless: bool = False
+    kept: tuple[str, ...] = ()
+    intended: tuple[str, ...] = ()
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is not as it should be."""
+        return bool(self.steps or self.secretless or self.kept or self.intended)
+
+    def of(self, pod: str) -> "Drift":
+        """What concerns one pod."""
+        return Drift(
+            tuple(step for step in self.steps if step.pod == pod),
+            self.undecided,
+            self.tied,
+            self.secretless,
+            tuple(kept for kept in self.kept if kept == pod),
+            tuple(other for other in self.intended if other == pod),
+        )
 
 
-def needs_uptime(nodes: Sequence[NodeView], voters: Iterable[str]) -> bool:
+def needs_uptime(
+    nodes: Sequence[NodeView], voters: Iterable[str], *, secret_intended: bool = False
+) -> bool:
     """Whether the uptimes are needed to decide: some value differs, and none has a majority."""
     voting = _voting(nodes, voters)
-    return any(_differs(nodes, key) and _majority(voting, key) is None for key in KEYS)
+    return any(
+        _differs(nodes, key) and _majority(voting, key) is None
+        for key in _keys(nodes)
+        if not (secret_intended and key == "secret")
+    )
 
 
-def drift(nodes: Sequence[NodeView], voters: Iterable[str], source: str | None = None) -> Drift:
+def needs_sessions(nodes: Sequence[NodeView]) -> bool:
+    """Whether it must be tried who accepts whose sessions: secrets differ, and only they.
+
+    The user's salt is part of a session's signature, so that with other hashes it fails anyway. And
+    each node must have a secret: opening a session on one without would make it set one.
+    """
+    known = [node for node in nodes if node.identity is not None]
+    return (
+        len(known) > 1
+        and all(_value(node, "secret") for node in known)
+        and _differs(known, "secret")
+        and not _differs(known, "admin")
+    )
+
+
+def drift(
+    nodes: Sequence[NodeView],
+    voters: Iterable[str],
+    source: str | None = None,
+    *,
+    secret_intended: bool = False,
+) -> Drift:
     """Compares the identity of ``nodes``, value by value.
 
     Only ``voters`` (Erlang names) have a vote: more than half of those that answer give their value
     to the others; else the one that is up the longest does (under 10 s apart is a tie, won by the
-    lowest ordinal). ``source`` is a pod whose values are to be taken instead of any vote.
+    lowest ordinal). ``source`` is a pod whose values are to be taken instead of any vote. Hashes go
+    only to nodes whose own is of the same scheme, since another version may not read them.
     """
     voting = _voting(nodes, voters)
     named = next((node for node in nodes if node.pod == source), None)
     pairs: dict[tuple[str, str], list[str]] = {}
-    undecided = []
-    for key in KEYS:
-        if not _differs(nodes, key):
+    undecided, tied, kept = [], [], set()
+    for key in _keys(nodes):
+        if not _differs(nodes, key) or (key == "secret" and (secret_intended or _accepted(nodes))):
             continue
         giver = named if named is not None and _value(named, key) else _majority(voting, key)
         if giver is None:
-            giver = _oldest([node for node in voting if _value(node, key)])
+            having = [node for node in voting if _value(node, key)]
+            giver = _oldest(having)
             if giver is None:
                 continue  # no voter has a value to give
             undecided.append(key)
+            if not _clearly_older(giver, having):
+                tied.append(key)
         for node in nodes:
-            if node.identity is not None and _value(node, key) != _value(giver, key):
+            if node.identity is None or _value(node, key) == _value(giver, key):
+                continue
+            if _same_scheme(_value(node, key), _value(giver, key)):
                 pairs.setdefault((node.pod, giver.pod), []).append(key)
-    names = {node.pod: node.name for node in nodes}
-    steps = tuple(
-        Step(
-            StepKind.SYNC_IDENTITY,
-            pod,
-            why="sessions and replications need the same values on every node",
-            to=giver_pod,
-            name=names[giver_pod],
-            keys=tuple(keys),
-        )
+            else:
+                kept.add(node.pod)
+    steps: list[Step] = [
+        SyncIdentity(pod, giver_pod, tuple(keys))
         for (pod, giver_pod), keys in sorted(pairs.items())
-    )
+    ]
+    apart = _unaccepted(nodes) if secret_intended else ()
+    if secret_intended and apart and not steps and _all_exchange(nodes):
+        steps += [AnnounceSecret(node.pod) for node in nodes if node.identity is not None]
+        apart = ()
     secretless = bool(voting) and all(_value(node, "secret") is None for node in nodes)
-    return Drift(steps, tuple(undecided), secretless)
+    return Drift(
+        tuple(steps), tuple(undecided), tuple(tied), secretless, tuple(sorted(kept)), apart
+    )
+
+
+def _keys(nodes: Sequence[NodeView]) -> list[str]:
+    """What is compared: the values that every node has, and every administrator by name."""
+    users = {user for node in nodes if node.identity for user in node.identity.admins}
+    return [*KEYS, *(f"admins/{user}" for user in sorted(users))]
 
 
 def _voting(nodes: Sequence[NodeView], voters: Iterable[str]) -> list[NodeView]:
@@ -76,9 +145,19 @@ def _voting(nodes: Sequence[NodeView], voters: Iterable[str]) -> list[NodeView]:
     return [node for node in nodes if node.name in allowed and node.identity is not None]
 
 
-def _value(node: NodeView, key: str) -> str | None:
-    value: str | None = getattr(node.identity, key, None)
-    return value
+def _value(node: NodeView, key: str) -> str | Hash | None:
+    identity = node.identity
+    if identity is None:
+        return None
+    match key.partition("/"):
+        case ("admins", "/", user):
+            return identity.admins.get(user)
+        case ("admin", _, _):
+            return identity.admin
+        case ("uuid", _, _):
+            return identity.uuid
+        case _:
+            return identity.secret
 
 
 def _differs(nodes: Sequence[NodeView], key: str) -> bool:
@@ -89,12 +168,39 @@ def _majority(voting: Sequence[NodeView], key: str) -> NodeView | None:
     counts = Counter(value for node in voting if (value := _value(node, key)))
     for value, count in counts.most_common(1):
         if count * 2 > len(voting):
-            return next(node for node in voting if _value(node, key) == value)
+            return next((node for node in voting if _value(node, key) == value), None)
     return None
 
 
 def _oldest(nodes: Sequence[NodeView]) -> NodeView | None:
-    if not nodes:
-        return None
-    longest = max(node.uptime or 0.0 for node in nodes)
-    return next(node for node in nodes if longest - (node.uptime or 0.0) < TIE_SECONDS)
+    longest = max((node.uptime or 0.0 for node in nodes), default=0.0)
+    return next((n for n in nodes if longest - (n.uptime or 0.0) < TIE_SECONDS), None)
+
+
+def _clearly_older(node: NodeView, nodes: Sequence[NodeView]) -> bool:
+    others = [other.uptime or 0.0 for other in nodes if other is not node]
+    return all((node.uptime or 0.0) - uptime >= TIE_SECONDS for uptime in others)
+
+
+def _same_scheme(mine: str | Hash | None, theirs: str | Hash | None) -> bool:
+    """Whether a value may take another's place; a node without a hash tells no scheme."""
+    if isinstance(mine, Hash) and isinstance(theirs, Hash):
+        return mine.scheme == theirs.scheme
+    return True
+
+
+def _accepted(nodes: Sequence[NodeView]) -> bool:
+    """Whether every node was seen to take the sessions of every other: nothing is amiss then."""
+    tried = [node for node in nodes if node.sessions is not None]
+    return bool(tried) and not _unaccepted(nodes)
+
+
+def _unaccepted(nodes: Sequence[NodeView]) -> tuple[str, ...]:
+    """Pods whose sessions some other node refuses, as far as that was tried."""
+    tried = [node for node in nodes if node.sessions is not None]
+    pods = {node.pod for node in nodes if node.identity is not None}
+    return tuple(n.pod for n in tried if n.sessions is not None and pods - n.sessions - {n.pod})
+
+
+def _all_exchange(nodes: Sequence[NodeView]) -> bool:
+    return all(node.release >= EXCHANGES_SECRETS for node in nodes)

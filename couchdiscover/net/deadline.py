@@ -25,29 +25,37 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.started = time.monotonic()
+        self.started = self.started_anew = time.monotonic()
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self.started
 
+    def restart(self) -> None:
+        """Begins the time anew; without effect where there is one look only."""
+        self.started_anew = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end; 0 or less where it has passed."""
+        return self.seconds - (time.monotonic() - self.started_anew)
+
     @property
     def passed(self) -> bool:
         """Whether the time is over."""
-        return self.elapsed >= self.seconds
+        return self.left <= 0
 
     def cap(self, seconds: float) -> float:
         """A timeout in seconds, cut to what is left; never 0, which sockets take for none."""
         if self.seconds == 0:
             return seconds
-        return max(0.01, min(seconds, self.seconds - self.elapsed))
+        return max(0.01, min(seconds, self.left))
 
     def sleep(self, seconds: float) -> None:
         """Pauses, but not beyond the end."""
-        left = self.seconds - self.elapsed
-        if left > 0:
-            time.sleep(min(seconds, left))
+        if self.left > 0:
+            time.sleep(min(seconds, max(0.0, self.left)))
 
 
 def look_pause() -> float:

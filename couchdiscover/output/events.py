@@ -1,16 +1,22 @@
-"""What a run says on its way: each change once, however often it looks."""
+"""What a command says on its way, each change once; and the only one that fills the record."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from couchdiscover.decide.findings import Finding
 from couchdiscover.output.log import LOGGER
 from couchdiscover.output.report import Record
 from couchdiscover.state.nodes import ClusterView, NodeView
+from couchdiscover.state.reasons import CopiesFilling, Reason, Reasons
 from couchdiscover.state.steps import Step
-from couchdiscover.state.topology import Topology
+from couchdiscover.state.topology import Scope, Topology
 
 TOLD = 5
 """How many pods a message names."""
+
+PROGRESS_SECONDS = 60.0
+"""Seconds between two lines on something that advances for long."""
 
 
 @dataclass(slots=True)
@@ -21,14 +27,26 @@ class Narrator:
     _nodes: dict[str, str] = field(default_factory=dict)
     _waiting: dict[str, str] = field(default_factory=dict)
     _problems: dict[Step, str] = field(default_factory=dict)
+    _told_progress_at: float = 0.0
 
-    def warn(self, warnings: Iterable[str]) -> None:
-        """Says warnings, and keeps them for the report."""
-        for warning in self.record.warn(warnings):
-            LOGGER.warning(warning)
+    # --- what was seen ---
+
+    def target(self, namespace: str, statefulset: str, scope: Scope, pod: str | None) -> None:
+        """Says what the command is about."""
+        self.record.namespace, self.record.statefulset = namespace, statefulset
+        own = f" ({pod})" if pod else ""
+        LOGGER.info(f"StatefulSet {statefulset} in {namespace}, scope {scope}{own}")
+
+    def discovered(self, topology: Topology) -> None:
+        """Keeps the StatefulSet as it stands, and says what is remarkable about it."""
+        self.record.topology = topology
+        self.warn(topology.warnings)
+        if topology.unpublished and topology.own:
+            self.warn([hidden_pods(topology)])
 
     def seen(self, view: ClusterView) -> None:
-        """Says what changed at the nodes since the last look."""
+        """Keeps a look, and says what changed at the nodes since the last one."""
+        self.record.view = view
         for node in view.nodes:
             version = f"CouchDB {node.version}" if node.version else "CouchDB"
             connected = len(node.all_nodes & node.cluster_nodes)
@@ -42,18 +60,52 @@ class Narrator:
                     else f"{node.pod} answers at {node.address} as {node.name}, {version}: {facts}"
                 )
 
-    def waiting(self, reasons: Mapping[str, str]) -> None:
+    def waiting(self, reasons: Reasons) -> None:
         """Says what is waited for, where that is new. A reason without a pod stands for itself."""
         self._waiting = {p: r for p, r in self._waiting.items() if p in reasons}
         for pod, reason in list(reasons.items())[:TOLD]:
-            if self._waiting.get(pod) != reason:
+            if self._waiting.get(pod) != str(reason) and not self._advances(pod, reason):
                 LOGGER.info(f"waiting for {pod} {reason}" if pod else f"waiting: {reason}")
-        self._waiting |= reasons
+                self._waiting[pod] = str(reason)
+        self._waiting |= {
+            pod: str(reason)
+            for pod, reason in reasons.items()
+            if not isinstance(reason, CopiesFilling)
+        }
+
+    def _advances(self, pod: str, reason: Reason) -> bool:
+        """Whether a line on it was written not long ago: it will be another one soon."""
+        if not isinstance(reason, CopiesFilling) or pod not in self._waiting:
+            self._told_progress_at = time.monotonic()
+            return False
+        if time.monotonic() - self._told_progress_at < PROGRESS_SECONDS:
+            return True
+        self._told_progress_at = time.monotonic()
+        return False
+
+    # --- what was done ---
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Says warnings, and keeps them for the report."""
+        for warning in self.record.warn(warnings):
+            LOGGER.warning(warning)
+
+    def note(self, text: str) -> None:
+        """Says what is worth a line, and no more."""
+        LOGGER.info(text)
 
     def taken(self, step: Step) -> None:
         """Says a step that changed something, and keeps it for the report."""
         self.record.steps.append(step)
         LOGGER.info(str(step))
+
+    def planned(self, steps: Iterable[Step]) -> None:
+        """Keeps the steps that would be taken."""
+        self.record.steps, self.record.planned = list(steps), True
+
+    def found(self, findings: Iterable[Finding]) -> None:
+        """Keeps what was found beyond membership."""
+        self.record.findings = list(findings)
 
     def failed(self, step: Step, problem: str | None) -> None:
         """Says why a step did not succeed, where that is new; None where it did after all."""
@@ -71,10 +123,10 @@ class Narrator:
         ]
 
 
-def told(reasons: Mapping[str, str]) -> str:
+def told(reasons: Mapping[str, Reason]) -> str:
     """What is waited for, in one sentence."""
     waited = [f"{pod} {reason}" for pod, reason in reasons.items() if pod]
-    plain = [reason for pod, reason in reasons.items() if not pod]
+    plain = [str(reason) for pod, reason in reasons.items() if not pod]
     return "; ".join(plain) or f"waiting for {listed(waited)}"
 
 
@@ -104,6 +156,8 @@ def conclusion(topology: Topology, view: ClusterView, *, changed: bool) -> str:
         members = len(own.cluster_nodes) if isinstance(own, NodeView) else 0
         return f"{topology.own} {'is now' if changed else 'is'} in a cluster of {members}"
     nodes = len(topology.expected)
+    if nodes == 0:
+        return f"StatefulSet {topology.statefulset} is scaled to 0: nothing is expected"
     if nodes == 1:
         return "1 node is set up" + ("" if changed else ", as it was")
     return f"{nodes} nodes are one cluster, verified on each" + (

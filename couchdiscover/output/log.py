@@ -1,46 +1,14 @@
-"""The log on stderr: text or JSON, one line for each change; and what must never be printed."""
+"""The log on stderr: text or JSON, one line for each change."""
 
-import base64
 import json
 import logging
 import sys
 import time
 from collections.abc import Callable
-from urllib.parse import quote, quote_plus
+
+from couchdiscover.output.redaction import Redactor
 
 LOGGER = logging.getLogger("couchdiscover")
-
-MASK = "***"
-
-
-class Redactor:
-    """Takes secrets out of texts, as they are and as they travel: URL-encoded, base64, JSON.
-
-    Nothing here writes a secret on purpose; this is for what comes from outside, such as an error's
-    text that repeats what was sent.
-    """
-
-    def __init__(self) -> None:
-        self._hidden: list[str] = []
-
-    def hide(self, *secrets: str) -> None:
-        """Has values masked from now on; those of one or two characters would mask everything."""
-        for secret in secrets:
-            data = secret.encode(errors="surrogateescape")  # as the environment was decoded
-            forms = {secret, secret.strip(), quote(data, safe=""), quote_plus(data)}
-            forms |= {json.dumps(secret, ensure_ascii=only)[1:-1] for only in (True, False)}
-            forms |= {repr(secret)[1:-1], repr(data)[2:-1]}
-            for encode in (base64.b64encode, base64.urlsafe_b64encode):
-                encoded = encode(data).decode()
-                forms |= {encoded, encoded.rstrip("=")}
-            self._hidden += [form for form in forms if len(form) > 2 and form not in self._hidden]
-        self._hidden.sort(key=len, reverse=True)
-
-    def clean(self, text: str) -> str:
-        """The text without any of them."""
-        for secret in self._hidden:
-            text = text.replace(secret, MASK)
-        return text
 
 
 class _Formatter(logging.Formatter):

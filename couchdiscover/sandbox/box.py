@@ -1,6 +1,7 @@
 """A whole sandbox: CouchDB nodes, and the Kubernetes API that presents them as a StatefulSet."""
 
 import base64
+import contextlib
 import secrets
 import shutil
 import ssl
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from couchdiscover.sandbox import manifests
-from couchdiscover.sandbox.couchdb import Network, Node
+from couchdiscover.sandbox.couchdb import Network, Node, Volume
 from couchdiscover.sandbox.http import Handler, Loop, Request, Response, Server, Wire
 from couchdiscover.sandbox.kubernetes import SETUP_USER, KubernetesApi, kubeconfig
 from couchdiscover.sandbox.loopback import Addresses
@@ -93,7 +94,9 @@ class Sandbox:
     nodes are real (single ones of another release by a ``home`` among the ``pod_options``), and
     whoever asks them asks them directly: ``intercept`` is then for the API only. With ``front`` the
     sandbox listens in their place and passes on what comes, so that their requests are intercepted
-    and recorded too.
+    and recorded too. ``volumes`` are what pods start on, copied, by pod: those of another set, say.
+    With ``beside`` it is another StatefulSet on the network and the Kubernetes API of that sandbox,
+    which ends it as well.
 
     All methods may be called from any thread but the sandbox's own (see ``intercept``).
 
@@ -127,10 +130,15 @@ class Sandbox:
         token: str | None = None,
         node_options: Mapping[str, Any] | None = None,
         pod_options: Mapping[str, Mapping[str, Any]] | None = None,
+        volumes: Mapping[str, Volume] | None = None,
+        beside: "Sandbox | None" = None,
     ) -> None:
-        self._addresses = Addresses()
+        self._beside = beside
+        self._addresses: Addresses = Addresses() if beside is None else beside._addresses
         if real is not None and tls is not None:
             raise ValueError("real nodes of the sandbox serve http only")
+        if real is not None and (volumes or beside is not None):
+            raise ValueError("only simulated nodes start on given volumes, or beside other ones")
         if real is not None and not self._addresses.has_hosts:
             raise OSError("real nodes need a loopback address each, and here is only 127.0.0.1")
         self.deployment = manifests.Deployment(
@@ -149,11 +157,11 @@ class Sandbox:
             publish_not_ready=publish_not_ready,
         )
         self.replicas = nodes if replicas is None else replicas
-        self.network = Network(pace=pace)
+        self.network: Network = Network(pace=pace) if beside is None else beside.network
         """What connects the simulated nodes."""
         self.nodes: dict[str, AnyNode] = {}
         """The nodes of the pods there are, by the pod's name."""
-        self.api = KubernetesApi()
+        self.api: KubernetesApi = KubernetesApi() if beside is None else beside.api
         if not slices:
             self.api.unserved.add("discovery.k8s.io")
         self.intercept: Intercept | None = None
@@ -171,7 +179,9 @@ class Sandbox:
         if version is not None and real is None:
             self._node_options.setdefault("version", version)
         self._pod_options = dict(pod_options or {})
+        self._volumes = dict(volumes or {})
         self._pods: dict[str, _Pod] = {}
+        self._others: list[Sandbox] = []
         self._log: list[CouchRequest] = []
         self._generation = 1
         self._published: set[manifests.Pod] = set()
@@ -198,11 +208,15 @@ class Sandbox:
         self.close()
 
     def _open(self) -> None:
-        self._loop = Loop()
         self._folder = Path(tempfile.mkdtemp(prefix="couchdiscover-sandbox-"))
-        host, port = self._addresses.take()
-        self.api.intercept = self._answer_api
-        self.api.serve(self._loop, host, port, self._api_tls)
+        if self._beside is None:
+            self._loop = Loop()
+            host, port = self._addresses.take()
+            self.api.intercept = self._answer_api
+            self.api.serve(self._loop, host, port, self._api_tls)
+        else:
+            self._loop = self._beside._loop
+            self._beside._others.append(self)
         self.write_kubeconfig(token=self._token)
         if self._real_home is not None:
             count = max(self._count, self.replicas) + SPARE_HOSTS
@@ -215,22 +229,26 @@ class Sandbox:
             self._create(self._pod_name(index))
         if self._running:
             self._start(list(self._pods))
-        deployment = self.deployment
-        self.api.put(deployment.secret_object())
-        self.api.put(deployment.config_map_object())
-        self.api.put(deployment.service_object())
+        self._publish_fixed()
         self._publish(spec=True)
 
     def close(self) -> None:
         """Ends everything and leaves nothing behind; a second time it does nothing."""
+        for other in self._others:
+            other.close()
         for pod in self._pods.values():
             if isinstance(pod.node, RealNode):
                 pod.node.stop(kill=True)
         if self._loop is not None:
-            self.api.stop()
+            if self._beside is None:
+                self.api.stop()
             for pod in self._pods.values():
                 self._refuse(pod)
-            self._loop.close()
+                if self._beside is not None and isinstance(pod.node, Node):
+                    pod.node.stop()
+                    self.network.leave(pod.node)
+            if self._beside is None:
+                self._loop.close()
             self._loop = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -372,6 +390,126 @@ class Sandbox:
             self._start([pod])
             self._publish()
 
+    # --- volumes ---
+
+    def volume(self, pod: str) -> Volume:
+        """A snapshot of a pod's volume. Raises TypeError for a real node, KeyError without one."""
+        with self._lock, self.network.lock:
+            self.network.settle()
+            return self.node(pod).volume.copy()
+
+    def restore(self, pod: str, volume: Volume) -> None:
+        """Starts a pod anew on a copy of a volume. Raises as ``volume``."""
+        with self._lock:
+            self._restart_on({pod: volume.copy()})
+            self._publish()
+
+    def lose_volume(self, pod: str) -> None:
+        """Has a pod come back with an empty volume; the peers then fill it. Raises as ``volume``.
+
+        ``hold_filling`` before, and what is lost stays so until ``release_filling``.
+        """
+        self.restore(pod, Volume())
+
+    def shuffle_volumes(self, order: Mapping[str, str] | None = None) -> None:
+        """Starts pods anew, each on another one's volume: that of the pod it is given.
+
+        Without an order each takes the next pod's. Raises as ``volume``.
+        """
+        with self._lock:
+            pods = list(self._pods)
+            chosen = order or dict(zip(pods, [*pods[1:], *pods[:1]], strict=True))
+            self._restart_on({pod: self.node(other).volume for pod, other in chosen.items()})
+            self._publish()
+
+    def rename(
+        self,
+        *,
+        statefulset: str | None = None,
+        namespace: str | None = None,
+        service: str | None = None,
+        domain: str | None = None,
+    ) -> None:
+        """Has the StatefulSet deployed under other names, its pods on the volumes there are.
+
+        Of the former names nothing is left, neither nodes nor Kubernetes objects. The kubeconfig is
+        written anew. Raises TypeError for real nodes.
+        """
+        with self._lock:
+            old = [(pod, self.node(pod)) for pod in self._pods]
+            running = [node.running for _, node in old]
+            for pod, node in old:
+                self._delete(pod)
+                self.network.leave(node)
+            self._unpublish()
+            was = self.deployment
+            self.deployment = replace(
+                was,
+                statefulset=statefulset or was.statefulset,
+                namespace=namespace or was.namespace,
+                service=service or was.service,
+                service_name=(service or was.service_name) if was.service_name else "",
+                domain=domain or was.domain,
+            )
+            kept = {pod.rpartition("-")[2]: node.volume for pod, node in old}
+            for index in range(self.replicas):
+                pod = self._pod_name(index)
+                volume = kept.get(pod.rpartition("-")[2])
+                if volume is not None:
+                    self._volumes[pod] = volume
+                    self._create(pod)
+            if any(running):
+                self._start(list(self._pods))
+            self._publish_fixed()
+            self._publish(spec=True)
+            self.write_kubeconfig(token=self._token)
+
+    def clone_into(self, namespace: str, *, wall: bool = False, running: bool = True) -> "Sandbox":
+        """Starts the same StatefulSet in another namespace, on copies of the volumes as they are.
+
+        Without a ``wall`` (see there) the clone meets its original. Raises TypeError for real
+        nodes. What it returns is open, and is closed with this one.
+        """
+        with self._lock:
+            volumes = {pod: self.volume(pod) for pod in self._pods}
+            twin = Sandbox(
+                self.replicas,
+                namespace=namespace,
+                running=running,
+                tls=self._tls,
+                api_tls=self._api_tls,
+                token=self._token,
+                node_options=self._node_options,
+                pod_options=self._pod_options,
+                volumes=volumes,
+                beside=self,
+            )
+            twin.deployment = replace(self.deployment, namespace=namespace)
+        if wall:
+            self.wall(twin)
+        return twin.__enter__()
+
+    def wall(self, other: "Sandbox") -> None:
+        """Parts the nodes of this set from those of another on the same network.
+
+        As another Erlang cookie does, or a NetworkPolicy for the ports 4369 and 9100.
+        """
+        self.network.raise_wall(self._suffix, other._suffix)
+
+    def open_wall(self, other: "Sandbox") -> None:
+        """Takes the wall down again."""
+        self.network.open_wall(self._suffix, other._suffix)
+
+    def hold_filling(self, pod: str, documents: int = 0) -> None:
+        """Has internal replication stop before a pod's copies, after so many documents a copy."""
+        with self.network.lock:
+            self.network.replication.hold(self.nodes[pod].name, documents)
+
+    def release_filling(self, pod: str) -> None:
+        """Has it go on."""
+        with self.network.lock:
+            self.network.replication.release(self.nodes[pod].name)
+
     def delete(self, pod: str) -> None:
         """Takes a pod away, as if it were not created yet; ``start`` creates it anew, and fresh."""
         with self._lock:
@@ -428,9 +566,13 @@ class Sandbox:
     def _pod_name(self, index: int) -> str:
         return f"{self.deployment.statefulset}-{self.deployment.ordinals_start + index}"
 
-    def _host(self, pod: str) -> str:
+    @property
+    def _suffix(self) -> str:
         deployment = self.deployment
-        return f"{pod}.{deployment.service}.{deployment.namespace}.svc.{deployment.domain}"
+        return f".{deployment.service}.{deployment.namespace}.svc.{deployment.domain}"
+
+    def _host(self, pod: str) -> str:
+        return f"{pod}{self._suffix}"
 
     def _create(self, pod: str) -> None:
         deployment = self.deployment
@@ -454,7 +596,8 @@ class Sandbox:
         if self._real is not None:
             node = RealNode(self._real, **{**options, "port": self._real_port})
         else:
-            node = Node(self.network, **{**options, "running": False})
+            volume = self._volumes.pop(pod, None)
+            node = Node(self.network, **{**options, "running": False, "volume": volume})
         self._pods[pod] = _Pod(node, address, port)
         self.nodes[pod] = node
 
@@ -486,6 +629,16 @@ class Sandbox:
         found.node.stop(kill=kill)
         self._refuse(found)
 
+    def _restart_on(self, volumes: Mapping[str, Volume]) -> None:
+        running = [pod for pod in volumes if self.node(pod).running]
+        for pod in volumes:
+            self._stop(pod)
+        for pod, volume in volumes.items():
+            node = self.node(pod)
+            node.wipe(data=False, config=True)
+            node.volume = volume
+        self._start(running)
+
     def _delete(self, pod: str) -> None:
         self._stop(pod)
         del self._pods[pod]
@@ -514,6 +667,30 @@ class Sandbox:
         return await self.intercept(pod, request, proceed)
 
     # --- Kubernetes ---
+
+    def _publish_fixed(self) -> None:
+        """Has the API show what does not change with the pods."""
+        deployment = self.deployment
+        self.api.put(deployment.secret_object())
+        self.api.put(deployment.config_map_object())
+        self.api.put(deployment.service_object())
+
+    def _unpublish(self) -> None:
+        """Has the API show nothing of this StatefulSet any more."""
+        deployment = self.deployment
+        self._sweep("Pod", set())
+        self._sweep("EndpointSlice", set())
+        objects = (
+            deployment.secret_object(),
+            deployment.config_map_object(),
+            deployment.service_object(),
+            deployment.endpoints_object([]),
+            deployment.statefulset_object(0, [], 0),
+        )
+        for found in objects:
+            with contextlib.suppress(KeyError):
+                self.api.remove(found["kind"], deployment.namespace, found["metadata"]["name"])
+        self._published = set()
 
     def _publish(self, *, spec: bool = False) -> None:
         """Has the API show what there is now.
@@ -559,8 +736,10 @@ class Sandbox:
         self.api.put(new)
 
     def _sweep(self, kind: str, names: set[str]) -> None:
-        """Removes all objects of a kind but these."""
+        """Removes all objects of a kind, of this StatefulSet, but these."""
+        owner = self.deployment.service if kind == "EndpointSlice" else self.deployment.statefulset
         for found in self.api.find(kind, self.deployment.namespace):
             metadata = found["metadata"]
-            if metadata["name"] not in names:
+            ours = metadata.get("generateName") in (None, f"{owner}-")
+            if ours and metadata["name"] not in names:
                 self.api.remove(kind, metadata["namespace"], metadata["name"])

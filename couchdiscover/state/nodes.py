@@ -1,11 +1,14 @@
 """What CouchDB says: one look at every node."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Self
 
+from couchdiscover.state.reasons import Plain, Reason
 from couchdiscover.state.topology import Address
-from couchdiscover.state.volumes import Volume
+from couchdiscover.state.volumes import ShardFile, Volume
 
 SYSTEM_DATABASES = frozenset({"_users", "_replicator", "_global_changes"})
 """Databases that CouchDB makes for itself (manual, "System databases")."""
@@ -25,27 +28,48 @@ class SetupState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """What all nodes of a cluster must share, as fingerprints; None where a node has no value.
+class Hash:
+    """An administrator's password as a node keeps it: a fingerprint, and how it was hashed.
 
-    ``admin`` is the hash of the administrator's password: sessions of one node hold on another only
-    where it and ``secret`` are the same.
+    ``scheme`` is the algorithm with its iterations. A node of another version may take a hash of a
+    scheme that it does not know for a plain password, and so lock the administrator out.
     """
 
-    admin: str | None = None
-    uuid: str | None = None
-    secret: str | None = None
+    value: str
+    scheme: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
-    """The databases on a node; ``filled`` are those with a document that is no design document.
+class Identity:
+    """What all nodes of a cluster must share, as fingerprints; None where a node has no value.
 
-    Of the others, only system databases were looked into: any other database counts as filled.
+    ``admins`` are the administrators' hashes by user; ``admin`` is that of the one we log in as.
+    Sessions of one node hold on another only where hash and ``secret`` are the same. ``old_secret``
+    is true where the secret stands in the section of CouchDB 3.1 and before, where CouchDB reads it
+    and finish_cluster does not.
     """
 
-    databases: frozenset[str] = frozenset()
-    filled: frozenset[str] = frozenset()
+    admin: Hash | None = None
+    uuid: str | None = None
+    secret: str | None = None
+    admins: Mapping[str, Hash] = field(default_factory=dict)
+    old_secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDetails:
+    """What else of a node's configuration matters.
+
+    ``maintenance`` is what maintenance_mode is set to, None where it is off. ``copies`` is
+    [cluster] n, the number of copies that new databases get; ``placement`` overrides it, by zones.
+    ``seeds`` are the Erlang names of [cluster] seedlist.
+    """
+
+    pod: str
+    maintenance: str | None = None
+    copies: int = 3
+    placement: str | None = None
+    seeds: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +77,12 @@ class NodeView:
     """A node that answered. ``name`` is its Erlang name, as it says itself.
 
     ``all_nodes`` are the nodes it is connected to, itself included; ``cluster_nodes`` the members
-    it knows of. ``unreadable`` are databases that were asked for and cannot be opened from it.
-    ``severed`` says, of a member that is not connected, the likeliest cause. ``overdue`` are the
-    Erlang names of fellow members that it should have learned of by replication long ago.
+    it knows of. ``databases`` are those that its shard maps name, where that was asked.
+    ``unreadable`` are databases that were asked for and cannot be opened from it. ``up`` is the
+    status of ``GET /_up``. ``unconnected_because`` says, of a member that is not connected, the
+    likeliest cause. ``overdue`` are the Erlang names of fellow members that it should have learned
+    of by replication long ago. ``sessions`` are the pods that accept a session of this node,
+    where that was tried. What was not read, or could not be, is None.
     """
 
     pod: str
@@ -66,12 +93,15 @@ class NodeView:
     cluster_nodes: frozenset[str]
     version: str | None = None
     unreadable: tuple[str, ...] = ()
-    holdings: Holdings | None = None
-    identity: Identity | None = None
-    uptime: float | None = None
-    severed: str | None = None
-    overdue: frozenset[str] = frozenset()
+    databases: frozenset[str] | None = None
     volume: Volume | None = None
+    identity: Identity | None = None
+    details: NodeDetails | None = None
+    uptime: float | None = None
+    up: str | None = None
+    unconnected_because: str | None = None
+    overdue: frozenset[str] = frozenset()
+    sessions: frozenset[str] | None = None
 
     @property
     def finished(self) -> bool:
@@ -79,9 +109,24 @@ class NodeView:
         return self.state in (SetupState.FINISHED, SetupState.SINGLE_ENABLED)
 
     @property
+    def was_finished(self) -> bool:
+        """Whether it is finished, or was: its shard maps name the databases that finishing makes.
+
+        Not finished then means that their copies are away just now, on nodes that are down.
+        """
+        return self.finished or (
+            self.databases is not None and self.databases.issuperset(DEFAULT_DATABASES)
+        )
+
+    @property
     def single(self) -> bool:
         """Whether it is configured as a single node ([cluster] n = 1, or single_node = true)."""
         return self.state in (SetupState.SINGLE_DISABLED, SetupState.SINGLE_ENABLED)
+
+    @property
+    def disabled(self) -> bool:
+        """Whether it must be enabled first: it is bound to loopback or has no administrator."""
+        return self.state in (SetupState.DISABLED, SetupState.SINGLE_DISABLED)
 
     @property
     def alone(self) -> bool:
@@ -89,9 +134,10 @@ class NodeView:
         return self.cluster_nodes <= {self.name}
 
     @property
-    def owns_data(self) -> bool:
-        """Whether it holds a database with content of its own."""
-        return self.holdings is not None and bool(self.holdings.filled)
+    def release(self) -> tuple[int, ...]:
+        """The version in numbers, (3, 5, 2); empty where it is not known."""
+        found = re.match(r"[0-9]+(\.[0-9]+)*", self.version or "")
+        return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +145,68 @@ class Unreachable:
     """A node that did not answer as CouchDB does, and why."""
 
     pod: str
-    reason: str
+    reason: Reason
     address: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoginRefused:
-    """A node that refused the credentials, for good."""
+    """A node that refused the credentials, for good. ``reason`` is a whole sentence."""
 
     pod: str
     reason: str
     address: Address | None = None
 
 
-Sight = NodeView | Unreachable | LoginRefused
+@dataclass(frozen=True, slots=True)
+class TooOld:
+    """A node of a CouchDB that has no such clusters, or other ones."""
+
+    pod: str
+    version: str
+    address: Address | None = None
+
+
+Sight = NodeView | Unreachable | LoginRefused | TooOld
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """The copies on volumes that were lost or damaged, all names being Erlang names.
+
+    ``left`` are those that are not proven complete, of ``total`` by node; ``progress`` grows while
+    they are being filled. ``databases`` are concerned, ``gone`` are those with a range whose only
+    copies were lost. ``synced`` is true once CouchDB has been asked to fill them.
+    """
+
+    lost: frozenset[str]
+    databases: tuple[str, ...] = ()
+    left: Mapping[str, tuple[ShardFile, ...]] = field(default_factory=dict)
+    total: Mapping[str, int] = field(default_factory=dict)
+    progress: tuple[int, int] = (0, 0)
+    gone: frozenset[str] = frozenset()
+    synced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
     """One look at every expected node, in the order of the ordinals.
 
-    ``veterans`` are Erlang names of nodes that were members of a finished cluster before this run:
-    only they have a vote on the cluster's identity. ``joined`` are pods that this run has added,
-    ``newcomers`` those among them that no finished cluster knew before.
+    ``prior`` are Erlang names of nodes that were members of a finished cluster before this run:
+    only they have a vote on the cluster's identity. ``added`` are pods that this run has added,
+    ``without_shards`` those among them that no finished cluster knew before. ``finished_here`` is
+    true once it has finished the cluster. ``others`` are connected members that are no expected
+    pods, by Erlang name, as far as their volumes were read. ``copies`` is None where no volume was
+    lost, or that is not known.
     """
 
     sights: tuple[Sight, ...]
-    veterans: frozenset[str] = frozenset()
-    joined: frozenset[str] = frozenset()
-    newcomers: frozenset[str] = frozenset()
+    prior: frozenset[str] = frozenset()
+    added: frozenset[str] = frozenset()
+    without_shards: frozenset[str] = frozenset()
+    finished_here: bool = False
+    others: Mapping[str, Volume] = field(default_factory=dict)
+    copies: Copies | None = None
 
     @property
     def nodes(self) -> tuple[NodeView, ...]:
@@ -139,20 +218,14 @@ class ClusterView:
         for sight in self.sights:
             if sight.pod == pod:
                 return sight
-        return Unreachable(pod, "was not looked at")
+        return Unreachable(pod, Plain("to be looked at"))
+
+    def seen_anew(self, nodes: Mapping[str, NodeView]) -> Self:
+        """The view with some nodes, by pod, as they were seen since."""
+        if not nodes:
+            return self
+        sights = tuple(nodes.get(sight.pod, sight) for sight in self.sights)
+        return replace(self, sights=sights)
 
     def __iter__(self) -> Iterator[Sight]:
         return iter(self.sights)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeDetails:
-    """Of a node's configuration, what ``check`` judges.
-
-    ``maintenance`` is what maintenance_mode is set to, None where it is off. ``copies`` is
-    [cluster] n, the number of copies that new databases get.
-    """
-
-    pod: str
-    maintenance: str | None = None
-    copies: int = 3

@@ -1,8 +1,11 @@
 """What is to be done: the steps, and the decisions that they are part of."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
+
+from couchdiscover.errors import CouchdiscoverError
+from couchdiscover.state.reasons import Reasons
 
 
 class StepKind(StrEnum):
@@ -15,35 +18,210 @@ class StepKind(StrEnum):
     FINISH_CLUSTER = "finish_cluster"
     ENSURE_DB = "ensure_db"
     SYNC_IDENTITY = "sync_identity"
+    DELETE_MEMBER = "delete_member"
+    REWRITE_MAP = "rewrite_map"
+    SYNC_SHARDS = "sync_shards"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
-    """One change. ``pod`` is the node that the request goes to.
+    """One change. ``pod`` is the node that the request goes to."""
 
-    ``to`` is the other pod of it: the coordinator that is joined, a member that the node has not
-    learned of, or the source of the identity.
-    ``name`` is ``to``'s Erlang name, or the database; ``keys`` the values that are taken over.
-    """
-
-    kind: StepKind
+    kind: ClassVar[StepKind]
     pod: str
-    why: str
-    to: str | None = None
-    name: str = ""
-    keys: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """The reason, in a sentence without its end."""
+        return ""
+
+    @property
+    def title(self) -> str:
+        """What is done to what."""
+        return f"{self.kind} {self.pod}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        """What the report tells beyond the kind and the pod."""
+        return {}
 
     def __str__(self) -> str:
-        match self.kind:
-            case StepKind.ADD_NODE:
-                return f"{self.kind} {self.pod} to {self.to}: {self.why}"
-            case StepKind.ENSURE_DB:
-                return f"{self.kind} {self.name} through {self.pod}: {self.why}"
-            case StepKind.SYNC_IDENTITY:
-                keys = ", ".join(self.keys)
-                return f"{self.kind} of {self.pod} with {self.to} ({keys}): {self.why}"
-            case _:
-                return f"{self.kind} {self.pod}: {self.why}"
+        return f"{self.title}: {self.why}"
+
+
+@dataclass(frozen=True)
+class EnableNode(Step):
+    """Binds a node to an address that its peers reach."""
+
+    kind = StepKind.ENABLE_NODE
+
+    @property
+    def why(self) -> str:
+        return "it is bound to loopback or has no administrator"
+
+
+@dataclass(frozen=True)
+class EnableSingleNode(Step):
+    """Sets a node up as a cluster of one, as its own configuration says already."""
+
+    kind = StepKind.ENABLE_SINGLE_NODE
+
+    @property
+    def why(self) -> str:
+        return "it is configured as a single node"
+
+
+@dataclass(frozen=True)
+class SetSecret(Step):
+    """Gives a node a chttpd_auth secret."""
+
+    kind = StepKind.SET_SECRET
+    to_finish: bool = False
+
+    @property
+    def why(self) -> str:
+        if self.to_finish:
+            return "without a chttpd_auth secret finish_cluster fails for ever"
+        return "no node has a chttpd_auth secret, so no session of one holds on another"
+
+
+@dataclass(frozen=True)
+class AddNode(Step):
+    """Writes the document of ``to``, whose Erlang name is ``member``, on ``pod``.
+
+    A joining node so becomes a member of the coordinator's cluster. ``introduces`` is true where
+    ``pod`` is in already, and replication keeps the document from it.
+    """
+
+    kind = StepKind.ADD_NODE
+    to: str
+    member: str
+    introduces: bool = False
+
+    @property
+    def why(self) -> str:
+        if self.introduces:
+            return f"it has not learned of {self.to} by replication"
+        return f"it is no member of {self.to}'s cluster yet"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.pod} to {self.to}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"to": self.to}
+
+
+@dataclass(frozen=True)
+class FinishCluster(Step):
+    """Makes the system databases and pushes the node's identity to every member."""
+
+    kind = StepKind.FINISH_CLUSTER
+    members: int
+
+    @property
+    def why(self) -> str:
+        return f"all {self.members} members are connected, and it is not finished"
+
+
+@dataclass(frozen=True)
+class EnsureDatabase(Step):
+    """Makes a database that was asked for."""
+
+    kind = StepKind.ENSURE_DB
+    database: str
+
+    @property
+    def why(self) -> str:
+        return "it was asked for with --ensure-db and does not exist"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.database} through {self.pod}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"database": self.database}
+
+
+@dataclass(frozen=True)
+class AddCopies(Step):
+    """Has a system database's map name more nodes, while it holds no document yet."""
+
+    kind = StepKind.ENSURE_DB
+    database: str
+    nodes: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        return "it has no document yet, and fewer copies than it would get if it were made now"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.database} on {', '.join(self.nodes)} through {self.pod}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"database": self.database}
+
+
+@dataclass(frozen=True)
+class SyncIdentity(Step):
+    """Gives a node another one's values: ``admin``, ``uuid``, ``secret``, ``admins/NAME``."""
+
+    kind = StepKind.SYNC_IDENTITY
+    source: str
+    keys: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        return "sessions and replications need the same values on every node"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} of {self.pod} with {self.source} ({', '.join(self.keys)})"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"to": self.source, "keys": list(self.keys)}
+
+
+@dataclass(frozen=True)
+class AnnounceSecret(Step):
+    """Puts a node's own secret again, in memory, upon which the others take its sessions.
+
+    CouchDB 3.5.2 and later send a secret to the others when the setting changes, and not at boot
+    (CouchDB's source, src/couch/src/couch_secrets.erl).
+    """
+
+    kind = StepKind.SYNC_IDENTITY
+
+    @property
+    def why(self) -> str:
+        return "its own secret is put again, unchanged, so that the others accept its sessions"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} of {self.pod} (secret)"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"keys": ["secret"]}
+
+
+@dataclass(frozen=True)
+class SyncShards(Step):
+    """Has CouchDB push each copy of some databases to every other one."""
+
+    kind = StepKind.SYNC_SHARDS
+    databases: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        return "a volume was lost, and CouchDB fills its copies when it is asked to"
+
+    @property
+    def title(self) -> str:
+        count = len(self.databases)
+        return f"{self.kind} of {count} database{'s' if count > 1 else ''} through {self.pod}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"databases": list(self.databases)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +233,38 @@ class Do:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing to do but to look again: the condition that each pod is waited for to meet."""
-
-    reasons: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """Going on could lose or hide data."""
-
-    hazard: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """CouchDB refuses the credentials."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """Everything is done but what a person must do."""
-
-    reason: str
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Done:
-    """The end state holds."""
+    """The end state holds. ``marks`` are the pods whose volumes may be marked as verified."""
 
     warnings: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
 
 
-Decision = Do | Wait | Blocked | Rejected | Left | Done
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Going on would not help, or could do harm: the error that ends the run, and its reason.
+
+    ``marks`` are as in ``Done``: of what is lost for good is told once.
+    """
+
+    error: type[CouchdiscoverError]
+    reason: str
+    warnings: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do but to look again: the condition that each pod is waited for to meet.
+
+    ``at_the_end`` is what holds where the time is over and nothing has changed; a time-out else.
+    ``advancing`` is true where the waiting has an end of its own, which the deadline does not cut.
+    """
+
+    reasons: Reasons
+    warnings: tuple[str, ...] = ()
+    at_the_end: Done | Refuse | None = None
+    advancing: object = field(default=None, compare=False)
+
+
+Decision = Do | Wait | Refuse | Done

@@ -14,6 +14,7 @@ from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.http import Request, Response
 from tests.commands.test_run import finish_by_hand, put
 from tests.conftest import Command, Ended, finish, until_asked
+from tests.support.terminal import on_a_terminal
 
 Make = Callable[..., Sandbox]
 SCRATCH = re.compile(r"/couchdiscover-check-[0-9]+-[0-9a-f]{8}(/written-by-couchdiscover)?")
@@ -599,7 +600,8 @@ def test_the_table(sandbox: Make, couchdiscover: Command) -> None:
         ["Enabled", "Unknown"],
     ]
     assert any(line.startswith("fault: ") for line in lines)
-    assert lines[-1].startswith("the cluster is not whole: ")
+    assert lines[-2].startswith("the cluster is not whole: ")
+    assert re.fullmatch(r"see https://\S+/docs/exit-codes\.md#3", lines[-1])
     assert "\x1b" not in ended.out
 
 
@@ -609,8 +611,6 @@ def test_the_table(sandbox: Make, couchdiscover: Command) -> None:
 def test_colours_are_for_terminals(
     sandbox: Make, couchdiscover: Command, variables: dict[str, str], coloured: bool
 ) -> None:
-    from tests.commands.test_terminal import on_a_terminal
-
     box = assembled(couchdiscover, sandbox(1))
     base = {"PATH": "/usr/bin:/bin", "HOME": str(couchdiscover.folder), "TERM": "xterm"}
     code, shown = on_a_terminal({**base, **box.environment(), **variables}, "check")

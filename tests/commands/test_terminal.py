@@ -1,8 +1,6 @@
 """What a person at a terminal sees, and nobody else."""
 
 import os
-import pty
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,24 +8,7 @@ from pathlib import Path
 
 from couchdiscover.sandbox import Sandbox
 from tests.conftest import Command, until_asked
-
-
-def on_a_terminal(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
-    """Runs the command on a terminal of its own; its exit code and all that was shown."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(sys.executable, [sys.executable, "-m", "couchdiscover", *arguments], environment)
-    shown = b""
-    while True:
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:  # the other side was closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+from tests.support.terminal import on_a_terminal
 
 
 def test_a_wait_shows_live_progress_on_a_terminal(

@@ -8,7 +8,8 @@ import typer.main
 from typer.core import TyperGroup
 
 from couchdiscover.cli.app import app
-from couchdiscover.cli.settings import build_settings
+from couchdiscover.cli.options import Options
+from couchdiscover.cli.settings import build_log_settings, build_settings
 from couchdiscover.errors import UsageProblem
 from tests.examples.conftest import (
     COMING,
@@ -33,9 +34,8 @@ def parse(arguments: list[str]) -> None:
     name, *rest = arguments if named else ["run", *arguments]
     if name in COMING and name not in COMMANDS:
         pytest.skip(f"{name} is yet to come")
-    values = dict(COMMANDS[name].make_context(name, known_to_the_program(rest)).params)
-    values["ensure_dbs"] = values.pop("ensure_db", None)
-    build_settings(values, {})
+    params = COMMANDS[name].make_context(name, known_to_the_program(rest)).params
+    build_settings(Options(**params), {})
 
 
 @pytest.mark.parametrize(("where", "arguments"), list(command_lines()), ids=str)
@@ -58,14 +58,15 @@ def test_a_wrong_one_would_be_noticed(arguments: list[str], error: type[Exceptio
 
 
 def known_variables() -> set[str]:
-    text = "".join(path.read_text() for path in (ROOT / "couchdiscover" / "cli").glob("*.py"))
     shown = {
         str(parameter.envvar)
         for command in COMMANDS.values()
         for parameter in command.params
         if parameter.envvar
     }
-    return shown | set(re.findall(r"\b(?:LOG_FORMAT|LOG_LEVEL)\b", text))
+    heeded = build_log_settings(Options(), {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"})
+    assert (heeded.format, heeded.level) == ("json", "DEBUG")
+    return shown | {"LOG_FORMAT", "LOG_LEVEL"}
 
 
 def test_every_variable_is_the_programs() -> None:

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import couchdiscover.cli.app
-import couchdiscover.cli.settings
-import couchdiscover.output.progress
+import couchdiscover.cli.conduct
 import couchdiscover.run
 
 NAP = 0.01

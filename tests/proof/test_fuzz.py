@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 
+from couchdiscover.cli.options import Options
 from couchdiscover.cli.settings import build_settings
 from couchdiscover.errors import CouchdiscoverError
 from couchdiscover.kube.discovery import Discovery, Target
@@ -169,7 +170,7 @@ def test_a_pods_host_name_is_taken_apart_as_it_was_put_together(
 def test_any_options_are_settings_or_a_usage_problem(
     raw: dict[str, Any], databases: list[str] | None
 ) -> None:
-    found = error_of(lambda: build_settings({**raw, "ensure_dbs": databases}, {}), 2)
+    found = error_of(lambda: build_settings(Options(**raw, ensure_db=databases), {}), 2)
     assert isinstance(found, CouchdiscoverError) or found.request_timeout > 0
 
 

@@ -5,20 +5,23 @@ from dataclasses import replace
 import pytest
 
 from couchdiscover.decide.findings import Finding, Inspection, Severity, findings
+from couchdiscover.decide.membership import Membership
 from couchdiscover.state.nodes import (
     ClusterView,
+    Hash,
     Identity,
     NodeDetails,
     NodeView,
     SetupState,
     Unreachable,
 )
+from couchdiscover.state.reasons import Silent
 from couchdiscover.state.topology import Address, Pod, Topology
 from couchdiscover.state.volumes import ShardMap
 
 DOMAIN = "couchdb.db.svc.cluster.local"
 LOW, HIGH = "00000000-7fffffff", "80000000-ffffffff"
-SAME = Identity("admin", "uuid", "secret")
+SAME = Identity(Hash("admin"), "uuid", "secret")
 
 
 def name(ordinal: int) -> str:
@@ -46,7 +49,13 @@ def node(ordinal: int, members: int, *others: str, **changes: object) -> NodeVie
 
 
 def whole(size: int, *others: str) -> ClusterView:
-    return ClusterView(tuple(node(n, size, *others) for n in range(size)))
+    """A whole cluster, which lists some names that are nobody, too."""
+    alive = frozenset(name(n) for n in range(size))
+    return ClusterView(tuple(node(n, size, *others, all_nodes=alive) for n in range(size)))
+
+
+def of(topology: Topology, view: ClusterView, inspection: Inspection) -> tuple[Finding, ...]:
+    return findings(Membership.of(topology, view), inspection)
 
 
 def details(size: int, copies: int = 3) -> tuple[NodeDetails, ...]:
@@ -67,13 +76,13 @@ def found(
     view: ClusterView,
     *maps: ShardMap,
     copies: int = 3,
-    of: tuple[NodeDetails, ...] | None = None,
+    on: tuple[NodeDetails, ...] | None = None,
     size: int | None = None,
 ) -> list[tuple[str, str, tuple[str, ...]]]:
     """Kind, severity and subjects of all that is found, and each says what it is about."""
     size = len(view.sights) if size is None else size
-    inspection = Inspection(details(size, copies) if of is None else of, maps)
-    everything = findings(topology(size), view, inspection)
+    inspection = Inspection(details(size, copies) if on is None else on, maps)
+    everything = of(topology(size), view, inspection)
     for each in everything:
         assert each.message
         assert str(each) == f"{each.severity}: {each.message}"
@@ -98,10 +107,15 @@ def test_a_member_that_is_cut_off_is_named_with_its_cause() -> None:
     view = ClusterView(
         (
             node(0, 2, all_nodes=frozenset({name(0)})),
-            node(1, 2, all_nodes=frozenset({name(1)}), severed="port 4369 cannot be reached"),
+            node(
+                1,
+                2,
+                all_nodes=frozenset({name(1)}),
+                unconnected_because="port 4369 cannot be reached",
+            ),
         )
     )
-    messages = [f.message for f in findings(topology(2), view, Inspection(details(2, 2)))]
+    messages = [f.message for f in of(topology(2), view, Inspection(details(2, 2)))]
     assert messages == [
         "couchdb-0 answers and is a member, but not connected to couchdb-1",
         "couchdb-1 answers and is a member, but not connected to couchdb-0 "
@@ -115,7 +129,7 @@ def test_a_node_that_does_not_answer_is_no_finding_of_its_own() -> None:
         (
             node(0, 3, all_nodes=alive),
             node(1, 3, all_nodes=alive),
-            Unreachable("couchdb-2", "to answer"),
+            Unreachable("couchdb-2", Silent(None, "did not")),
         )
     )
     assert found(view) == []
@@ -125,7 +139,10 @@ def test_a_node_that_does_not_answer_is_no_finding_of_its_own() -> None:
     ("identities", "pods"),
     [
         ([SAME, SAME, replace(SAME, uuid="x")], ("couchdb-2",)),
-        ([SAME, replace(SAME, admin="x"), replace(SAME, secret=None)], ("couchdb-1", "couchdb-2")),
+        (
+            [SAME, replace(SAME, admin=Hash("x")), replace(SAME, secret=None)],
+            ("couchdb-1", "couchdb-2"),
+        ),
         ([SAME, None, SAME], ()),
     ],
 )
@@ -159,8 +176,8 @@ def test_databases_that_were_asked_for() -> None:
 
 @pytest.mark.parametrize(("mode", "severity"), [("true", "fault"), ("nolb", "warning")])
 def test_maintenance_mode(mode: str, severity: str) -> None:
-    of = (NodeDetails("couchdb-0", None, 2), NodeDetails("couchdb-1", mode, 2))
-    assert found(whole(2), of=of) == [("maintenance_mode", severity, ("couchdb-1",))]
+    on = (NodeDetails("couchdb-0", None, 2), NodeDetails("couchdb-1", mode, 2))
+    assert found(whole(2), on=on) == [("maintenance_mode", severity, ("couchdb-1",))]
 
 
 @pytest.mark.parametrize(
@@ -184,8 +201,8 @@ def test_the_number_of_copies_against_the_number_of_nodes(
 
 
 def test_numbers_of_copies_that_differ() -> None:
-    of = (NodeDetails("couchdb-0", None, 3), NodeDetails("couchdb-1", None, 2))
-    assert found(whole(2), of=of) == [("copies_setting", "warning", ("couchdb-0", "couchdb-1"))]
+    on = (NodeDetails("couchdb-0", None, 3), NodeDetails("couchdb-1", None, 2))
+    assert found(whole(2), on=on) == [("copies_setting", "warning", ("couchdb-0", "couchdb-1"))]
 
 
 def test_mixed_versions() -> None:
@@ -197,7 +214,7 @@ def test_mixed_versions() -> None:
 
 def test_what_could_not_be_read_is_no_good_news() -> None:
     unread = (("the databases' shard maps", "did not answer in time"),)
-    (only,) = findings(topology(2), whole(2), Inspection(details(2, 2), (), unread))
+    (only,) = of(topology(2), whole(2), Inspection(details(2, 2), (), unread))
     assert (only.kind, only.severity) == ("not_inspected", Severity.FAULT)
     assert only.message.endswith("could not be looked at: did not answer in time")
 
@@ -205,11 +222,13 @@ def test_what_could_not_be_read_is_no_good_news() -> None:
 # --- databases ---
 
 
-def test_system_databases_of_a_cluster_that_was_finished_too_early() -> None:
+def test_system_databases_with_fewer_copies_than_they_would_get_now() -> None:
     maps = [placed("_users", [0]), placed("_replicator", [0]), placed("orders", [0, 1, 2])]
-    few = findings(topology(3), whole(3), Inspection(details(3), tuple(maps)))
-    assert [f.subjects for f in few if f.kind == "too_few_copies"] == [("_replicator", "_users")]
-    assert "finished before all nodes had joined" in few[0].message
+    few = of(topology(3), whole(3), Inspection(details(3), tuple(maps)))
+    assert [(f.kind, f.severity) for f in few if "_users" in f.subjects] == [
+        ("fewer_copies", Severity.WARNING)
+    ]
+    assert "logins and replications stop" in few[0].message
 
 
 @pytest.mark.parametrize(
@@ -217,9 +236,9 @@ def test_system_databases_of_a_cluster_that_was_finished_too_early() -> None:
     [
         (placed("a", [0, 1, 2]), 3, 3, False),
         (placed("a", [0, 1]), 2, 3, False),  # two copies are all that two members can have
-        (placed("a", [0, 1]), 3, 3, True),
+        (placed("a", [0, 1]), 3, 3, False),  # made with two, by ?n=, placement or a scale-up
         (placed("a", [0, 1]), 3, 2, False),
-        (placed("a", [0, 1, 2], [0, 1]), 3, 3, True),  # of one range only
+        (placed("a", [0, 1, 2], [0, 1, 7]), 3, 3, True),  # of one range only
         (placed("a", [0, 1, 7]), 3, 3, True),  # what is not on a member does not count
         (placed("a", [0, 1, 2, 7]), 3, 3, False),
         (placed("a", [7, 8, 9]), 3, 3, True),
@@ -232,13 +251,20 @@ def test_too_few_copies(shards: ShardMap, size: int, copies: int, fault: bool) -
 
 
 def test_databases_that_lack_the_same_number_are_one_finding_each() -> None:
-    maps = [placed("a", [0]), placed("b", [0, 1]), placed("c", [1]), placed("d", [7])]
-    kinds = [each for each in found(whole(3), *maps) if each[0] == "too_few_copies"]
+    maps = [placed("a", [0]), placed("b", [0, 7]), placed("c", [1]), placed("d", [7])]
+    kinds = [each for each in found(whole(3), *maps) if each[0].endswith("_copies")]
     assert kinds == [
         ("too_few_copies", "fault", ("d",)),
-        ("too_few_copies", "fault", ("a", "c")),
         ("too_few_copies", "fault", ("b",)),
+        ("fewer_copies", "warning", ("a", "c")),
     ]
+
+
+def test_placement_decides_how_many_copies_there_are() -> None:
+    on = tuple(replace(each, placement="z1:1") for each in details(3))
+    assert not [f for f in found(whole(3), placed("a", [0]), on=on) if f[0].endswith("_copies")]
+    lost = found(whole(3), placed("a", [0, 7]), on=on)
+    assert ("too_few_copies", "fault", ("a",)) in lost
 
 
 def test_copies_on_names_that_are_no_members() -> None:
@@ -267,9 +293,9 @@ def test_but_small_databases_of_large_clusters_reach_few_nodes_by_nature() -> No
 
 def test_a_thousand_databases_are_one_short_sentence() -> None:
     maps = tuple(placed(f"db-{n:04}", [0]) for n in range(1000))
-    few = findings(topology(3), whole(3), Inspection(details(3), maps))
+    few = of(topology(3), whole(3), Inspection(details(3), maps))
     assert all(len(each.message) < 500 for each in few)
-    (short,) = [each for each in few if each.kind == "too_few_copies"]
+    (short,) = [each for each in few if each.kind == "fewer_copies"]
     assert len(short.subjects) == 1000
     assert "db-0004 and 995 more" in short.message
 
@@ -277,7 +303,7 @@ def test_a_thousand_databases_are_one_short_sentence() -> None:
 def test_the_worst_comes_first() -> None:
     view = ClusterView((node(0, 2, version="1.0.0"), node(1, 2, identity=replace(SAME, uuid="x"))))
     maps = (replace(placed("a", [0, 1]), conflicting=True),)
-    severities = [f.severity for f in findings(topology(2), view, Inspection(details(2), maps))]
+    severities = [f.severity for f in of(topology(2), view, Inspection(details(2), maps))]
     assert severities == sorted(severities, key=list(Severity).index)
     assert set(severities) == set(Severity)
 

@@ -17,7 +17,14 @@ from couchdiscover.sandbox.couchdb.answers import (
     not_allowed,
 )
 from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, hash_user
-from couchdiscover.sandbox.couchdb.documents import ConflictError, Document, Json, edit, merge
+from couchdiscover.sandbox.couchdb.documents import (
+    Atom,
+    ConflictError,
+    Document,
+    Json,
+    edit,
+    merge,
+)
 from couchdiscover.sandbox.couchdb.member import Member
 from couchdiscover.sandbox.couchdb.network import Network
 from couchdiscover.sandbox.couchdb.placement import groups
@@ -41,7 +48,10 @@ _ILLEGAL = (
     "and / are allowed. Must begin with a letter."
 )
 _NAME = re.compile(r"[a-z][a-z0-9_$()+/-]*|_[a-z][a-z0-9_]*")
-_PARTITIONED: Json = {"partitioned": True, "hash": ["couch_partition", "hash", []]}
+_PARTITIONED: Json = {
+    Atom("partitioned"): True,
+    Atom("hash"): [Atom("couch_partition"), Atom("hash"), []],
+}
 
 
 def no_shards() -> RefusalError:

@@ -18,12 +18,19 @@ class ConflictError(Exception):
     """The revision a write names is not a leaf of the document."""
 
 
+class Atom(str):
+    """A word that CouchDB itself has put into a document: not the same term as a string."""
+
+    __slots__ = ()
+
+
 def _term(value: Any) -> bytes:
     """A JSON value in Erlang's external term format; an object is a tuple of a list of pairs."""
     match value:
         case bool() | None:
-            name = str(value).lower().encode() if value is not None else b"null"
-            return b"d" + struct.pack(">H", len(name)) + name
+            return _term(Atom("null" if value is None else str(value).lower()))
+        case Atom():
+            return b"d" + struct.pack(">H", len(value)) + value.encode()
         case int() if 0 <= value < 256:
             return b"a" + bytes([value])
         case int() if -(2**31) <= value < 2**31:

@@ -97,8 +97,7 @@ def _make(request: Request, network: Network, node: Member, path: str) -> Respon
         raise fault(412, "file_exists", reason)
     if SHARD_PATH.fullmatch(path) is None:
         raise missing("no_db_file")
-    file = node.volume.shards[path] = File({}, network.wall())
-    file.opened_by(node.name)
+    node.volume.make(path, {}, node.name, network.wall())
     return Response(201, OK, _location(request, node, path))
 
 
@@ -120,7 +119,7 @@ def _info(path: str, file: File) -> Json:
         "purge_seq": file.purge_seq,
         "compact_running": False,
         "sizes": {"active": content, "external": content, "file": 4292 + 4096 * file.update_seq},
-        "instance_start_time": str(int(file.created * 1_000_000)),
+        "instance_start_time": str(int(file.opened * 1_000_000)),
         "disk_format_version": 8,
         "committed_update_seq": file.update_seq,
         "compacted_seq": 0,

@@ -113,16 +113,15 @@ class Member(ABC):
             return None
         return ShardMap.of(document)
 
-    def copy_of(self, shards: ShardMap, hash_range: str, created: float) -> File:
+    def copy_of(self, shards: ShardMap, hash_range: str, now: float) -> File:
         """This node's copy of a range. CouchDB makes one that is missing, and empty, when asked."""
         path = shards.path(hash_range)
         found = self.volume.shards.get(path)
         if found is None:
-            found = self.volume.shards[path] = File(shards.props, created)
-            found.opened_by(self.name)
+            found = self.volume.make(path, shards.props, self.name, now)
         return found
 
-    def make_named_files(self, names: Iterable[str], created: float) -> None:
+    def make_named_files(self, names: Iterable[str], now: float) -> None:
         """Makes the files, empty, that the maps of these databases name here and that are missing.
 
         A node does so when a map arrives (CouchDB's source, src/mem3/src/mem3_shards.erl).
@@ -133,4 +132,4 @@ class Member(ABC):
                 continue
             for hash_range, holders in shards.by_range.items():
                 if self.name in holders:
-                    self.copy_of(shards, hash_range, created)
+                    self.copy_of(shards, hash_range, now)

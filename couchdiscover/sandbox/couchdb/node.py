@@ -183,7 +183,7 @@ class Node(Member):
             if not self._booted:
                 self.accounts.hashed_at = self.started_at + self.first_boot_401
                 self._booted = True
-            self.volume.opened_by(self.name)
+            self.volume.opened_by(self.name, network.wall())
             # Also those whose documents were deleted: they come back with each boot.
             for name in (self.name, *self.seedlist):
                 if name not in self.members:

@@ -160,8 +160,8 @@ class Replication:
             return
         copy = target.volume.shards.get(job.path)
         if copy is None:
-            copy = target.volume.shards[job.path] = File(file.props, self._network.wall())
-            copy.opened_by(target.name)
+            now = self._network.wall()
+            copy = target.volume.make(job.path, file.props, target.name, now)
         limit = self.batch or (BATCH if source.release >= (3, 4) else BATCH_BEFORE_3_4)
         if target.name in self._held:
             key = (target.name, job.path)

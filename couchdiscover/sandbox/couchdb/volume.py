@@ -88,11 +88,11 @@ class File:
     which node has written here: that tells copies of one file apart.
     """
 
-    def __init__(self, props: Mapping[str, Any] | None = None, created: float = 0.0) -> None:
+    def __init__(self, props: Mapping[str, Any] | None = None) -> None:
         self.uuid = secrets.token_hex(16)
         self.props = dict(props or {})
-        self.created = created
-        """When it was made, in seconds since 1970."""
+        self.opened = 0.0
+        """When it was opened since the start of its node's process, in seconds since 1970."""
         self.docs: dict[str, Document] = {}
         self.live: set[str] = set()
         """The ids of the documents that are not deleted."""
@@ -108,7 +108,7 @@ class File:
 
     def copy(self) -> "File":
         """Another file with the same content and the same identity."""
-        twin = File()
+        twin = File.__new__(File)
         twin.__dict__.update(
             (key, value.copy() if isinstance(value, dict | set | list) else value)
             for key, value in self.__dict__.items()
@@ -211,8 +211,9 @@ class File:
         self.local[name] = {"_id": f"_local/{name}", "_rev": revision, **content}
         return revision
 
-    def opened_by(self, node: str) -> None:
+    def opened_by(self, node: str, at: float) -> None:
         """Notes which node writes from now on."""
+        self.opened = at
         if not self.epochs or self.epochs[0][0] != node:
             self.epochs.insert(0, (node, self.update_seq + 1 if self.epochs else 0))
 
@@ -252,6 +253,12 @@ class Volume:
         own = {"_dbs": self.dbs, "_nodes": self.nodes, "_users": self.users}
         return own.get(path) or self.shards.get(path)
 
+    def make(self, path: str, props: Mapping[str, Any], node: str, at: float) -> File:
+        """A new file, empty."""
+        file = self.shards[path] = File(props)
+        file.opened_by(node, at)
+        return file
+
     def copy(self) -> "Volume":
         """A snapshot, which goes its own way from now on."""
         twin = Volume()
@@ -259,10 +266,10 @@ class Volume:
         twin.shards = {path: file.copy() for path, file in self.shards.items()}
         return twin
 
-    def opened_by(self, node: str) -> None:
+    def opened_by(self, node: str, at: float) -> None:
         """Notes which node writes to its files from now on."""
         for file in (self.nodes, self.dbs, self.users, *self.shards.values()):
-            file.opened_by(node)
+            file.opened_by(node, at)
 
     def maps(self) -> Iterator[ShardMap]:
         """The shard maps of the databases that are not deleted."""

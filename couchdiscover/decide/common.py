@@ -1,0 +1,190 @@
+"""What both scopes share: the policy, and the steps that do not depend on whose job it is. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from couchdiscover.decide import refusals
+from couchdiscover.decide.identity import Drift
+from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.merging import introduction_question, some
+from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
+from couchdiscover.state.reasons import CannotOpen, Reason
+from couchdiscover.state.steps import (
+    AddNode,
+    Do,
+    EnableNode,
+    EnableSingleNode,
+    EnsureDatabase,
+    FinishCluster,
+    SetSecret,
+    Step,
+    Wait,
+)
+from couchdiscover.state.topology import Topology
+
+BORN_TWICE_SECONDS = 3600.0
+"""Age of a StatefulSet at which a new, empty cluster is a surprise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the user wants beyond membership.
+
+    ``existing_only`` forms no new cluster. ``mark`` leaves marks on verified volumes;
+    ``wait_for_copies`` waits for the copies of a lost volume.
+    """
+
+    repair: bool = True
+    repair_from: str | None = None
+    allow_one_copy: bool = False
+    existing_only: bool = False
+    mark: bool = True
+    wait_for_copies: bool = True
+
+
+def enable(topology: Topology, node: NodeView) -> Step:
+    """The step that makes a node reachable for its peers."""
+    if node.state is SetupState.SINGLE_DISABLED and len(topology.expected) == 1:
+        return EnableSingleNode(node.pod)
+    return EnableNode(node.pod)
+
+
+def introductions(
+    view: ClusterView, nodes: Iterable[NodeView]
+) -> tuple[tuple[Step, ...], dict[str, Reason]]:
+    """Tells nodes of fellow members that replication keeps from them.
+
+    The document is the very one that replication would bring: CouchDB gives a first revision its
+    number by what it holds, so that the two are one and never in conflict. Where the shard maps of
+    the two are not known to agree, it is a reason to wait instead.
+    """
+    late = [node for node in nodes if node.overdue]
+    members = {node.name: node for node in view.nodes} if late else {}
+    steps: list[Step] = []
+    held_back: dict[str, Reason] = {}
+    for node in late:
+        for name in sorted(node.overdue & members.keys()):
+            if reason := introduction_question(node, members[name]):
+                held_back.setdefault(node.pod, reason)
+            else:
+                steps.append(AddNode(node.pod, members[name].pod, name, introduces=True))
+    return tuple(steps), held_back
+
+
+def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView) -> Do | None:
+    """Finishes through the coordinator, unless some member says that this was done already.
+
+    Finishing pushes the coordinator's identity over everybody: where another member is finished, it
+    would be the wrong one (the node's databases are still on their way to it).
+    """
+    if any(node.was_finished for node in nodes):
+        return None
+    steps: list[Step] = []
+    identity = coordinator.identity
+    lacks_secret = identity is not None and (identity.secret is None or identity.old_secret)
+    if lacks_secret and len(coordinator.cluster_nodes) > 1:
+        steps.append(SetSecret(coordinator.pod, to_finish=True))
+    steps.append(FinishCluster(coordinator.pod, len(coordinator.cluster_nodes)))
+    warnings = [*notes_on_names(membership)]
+    age = membership.topology.age
+    if age is not None and age > BORN_TWICE_SECONDS:
+        warnings.append(
+            f"made a new, empty cluster though StatefulSet {membership.topology.statefulset} is "
+            f"{_age(age)} old: were the volumes lost? (--cluster-state existing forms none)"
+        )
+    return Do(tuple(steps), tuple(warnings))
+
+
+def databases_to_ensure(nodes: Sequence[NodeView], coordinator: NodeView) -> Do | Wait | None:
+    """Databases that were asked for: made where they do not exist, waited for where they do."""
+    known = coordinator.databases or frozenset()
+    if lacking := [name for name in coordinator.unreadable if name not in known]:
+        return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in lacking))
+    late: dict[str, Reason] = {
+        node.pod: CannotOpen(node.unreadable) for node in nodes if node.unreadable
+    }
+    return Wait(late) if late else None
+
+
+def identity_steps(drifted: Drift, coordinator: NodeView) -> tuple[Step, ...]:
+    """What makes the identities equal."""
+    if drifted.secretless:
+        return (*drifted.steps, SetSecret(coordinator.pod))
+    return drifted.steps
+
+
+def identity_warnings(membership: Membership, drifted: Drift, policy: Policy) -> tuple[str, ...]:
+    """What a person should know of identities that differ."""
+    warnings = []
+    syncs = [step for step in drifted.steps if "keys" in step.details()]
+    keys = sorted({key for step in syncs for key in step.details()["keys"]})
+    differing = sorted({step.pod for step in syncs})
+    if differing and not policy.repair:
+        warnings.append(
+            f"{', '.join(differing)} differ from the cluster in {', '.join(keys)}: sessions made "
+            "on one node may fail on another (left as it is)"
+        )
+    if drifted.undecided and differing:
+        givers = sorted({str(step.details().get("to", "")) for step in syncs} - {""})
+        by = (
+            "the lowest ordinal of those that are up about as long"
+            if set(drifted.tied) >= set(drifted.undecided)
+            else "which has been up the longest"
+        )
+        warnings.append(
+            f"no majority of the nodes agrees on {', '.join(drifted.undecided)}: taken from "
+            f"{', '.join(givers)}, {by} (--repair-from names another)"
+        )
+    if policy.repair and "secret" in keys:
+        warnings.append(
+            "CouchDB writes a chttpd_auth secret that is set to its own log, in clear: keep the "
+            "log of the nodes as closely as the secret"
+        )
+    if drifted.kept:
+        versions = sorted({n.version for n in membership.view.nodes if n.version})
+        warnings.append(
+            f"{', '.join(drifted.kept)} keep their own password hashes, which are of another "
+            f"scheme than the others' (CouchDB {', '.join(versions)}): a node may take a hash that "
+            "it does not know for a plain password"
+        )
+    return tuple(warnings)
+
+
+def notes_on_shards(view: ClusterView) -> tuple[str, ...]:
+    """What a scale-up leaves undone."""
+    if not view.without_shards:
+        return ()
+    grown = ", ".join(sorted(view.without_shards))
+    placements = (node.details.placement for node in view.nodes if node.details is not None)
+    placed = sorted({placement for placement in placements if placement})
+    ahead = f"new ones go by [cluster] placement ({placed[0]})" if placed else "new ones will"
+    return (
+        f"databases that existed before have no shards on {grown} yet; {ahead} "
+        '(CouchDB\'s manual, "Shard Management", tells how to move them)',
+    )
+
+
+def notes_on_names(membership: Membership) -> tuple[str, ...]:
+    """Names that do not last or cannot grow, and versions that are mixed."""
+    nodes = membership.view.nodes
+    topology = membership.topology
+    notes = []
+    if len(topology.expected) > 1 and (note := refusals.lasting_names_note(nodes)):
+        notes.append(note)
+    if note := refusals.cannot_grow_note(topology, nodes):
+        notes.append(note)
+    if membership.elsewhere:
+        notes.append(refusals.elsewhere_note(membership))
+    versions = sorted({node.version for node in nodes if node.version})
+    if len(versions) > 1:
+        told = "; ".join(
+            f"{version} at {some([n.pod for n in nodes if n.version == version])}"
+            for version in versions
+        )
+        notes.append(f"the nodes run different CouchDBs: {told}")
+    return tuple(notes)
+
+
+def _age(seconds: float) -> str:
+    days, hours = int(seconds // 86400), int(seconds // 3600)
+    return f"{days} days" if days > 1 else f"{hours} hours" if hours > 1 else "an hour"

@@ -1,0 +1,275 @@
+"""What lies on the volumes, and what ``check`` would call a fault: before and after. Pure."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from couchdiscover.decide.common import Policy
+from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.merging import some
+from couchdiscover.decide.volumes import Survey
+from couchdiscover.errors import NotSo, Unsafe
+from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
+from couchdiscover.state.reasons import CopiesFilling, Reason
+from couchdiscover.state.steps import AddCopies, Decision, Do, Done, Refuse, SyncShards, Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is still not so where every node is a member, connected and finished."""
+
+    decision: Decision
+
+    def with_warnings(self, warnings: tuple[str, ...]) -> Decision:
+        """For scope ``set``, where it counts."""
+        return replace(self.decision, warnings=(*warnings, *self.decision.warnings))
+
+    def as_warning(self, warnings: tuple[str, ...]) -> Decision:
+        """For scope ``pod``: a pod must be able to start."""
+        match self.decision:
+            case Refuse(error=error, reason=reason, warnings=more, marks=marks) if error is NotSo:
+                return Done((*warnings, *more, reason), marks)
+            case _:
+                return self.with_warnings(warnings)
+
+
+# --- before anything is written ---------------------------------------------------------------
+
+
+def volume_refusal(membership: Membership) -> Refuse | None:
+    """Volumes that are not what their nodes are called, or that are another set's."""
+    survey = membership.survey
+    if clone := _clone(survey):
+        return clone
+    if survey.held:
+        return None
+    if survey.has_former_names:
+        return Refuse(Unsafe, _former_names(survey))
+    if survey.permuted:
+        moved = ", ".join(f"{pod} has the one of {n}" for pod, n in sorted(survey.permuted.items()))
+        return Refuse(
+            Unsafe,
+            f"volumes have changed places ({moved}): the shard maps name copies that are on other "
+            "nodes now; `couchdiscover adopt` puts the maps right",
+        )
+    return None
+
+
+def volume_answer(membership: Membership, own: NodeView) -> Decision | None:
+    """The same for scope ``pod``: a refusal, or the end without any write.
+
+    A half-done adoption must not keep ``OrderedReady`` from bringing up the other pods, and a
+    rolling rename is to be caught at its first pod.
+    """
+    survey = membership.survey
+    if clone := _clone(survey):
+        return clone
+    if survey.held or not (survey.has_former_names or survey.permuted):
+        return None
+    refusal = volume_refusal(membership)
+    if refusal is None:
+        return None
+    named = survey.named_in_maps
+    others_named = any(node.name in named for node in membership.view.nodes if node.pod != own.pod)
+    if survey.permuted or (own.name not in named and others_named):
+        return refusal
+    return Done((f"{refusal.reason} (nothing was written, so that the other pods can start)",))
+
+
+def _former_names(survey: Survey) -> str:
+    former = sorted(survey.former.values(), key=lambda each: each.pod)
+    told = [f"{each.pod} was {each.name} (by {each.by})" for each in former[:3]]
+    told += [
+        f"{name} may be the volume of {' or '.join(pods)}"
+        for name, pods in sorted(survey.untold.items())[:3]
+    ]
+    return (
+        f"the shard maps name nodes that are gone, and their files are here under other names: "
+        f"{'; '.join(told)}. Volumes that were restored or renamed are made readable again by "
+        "`couchdiscover adopt`; nothing is to be deleted or emptied"
+    )
+
+
+def _clone(survey: Survey) -> Refuse | None:
+    if not survey.clones:
+        return None
+    clone = survey.clones[0]
+    return Refuse(
+        Unsafe,
+        f"{clone.pod} has a copy of the volume of {clone.other}, which is alive and connected: a "
+        "clone has met its original, and both write into one cluster. Scale this StatefulSet to 0 "
+        "now; before it starts again give it another Erlang cookie, or close 4369 and the "
+        "distribution's port between the two; then, on the original, delete the clone's documents "
+        "in /_node/_local/_nodes, and look at new databases for copies there",
+    )
+
+
+# --- after everything is done -----------------------------------------------------------------
+
+
+def verify(
+    membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView, policy: Policy
+) -> Verdict | None:
+    """What ``check`` would call a fault, as far as the same looks show it; None where nothing."""
+    if fault := _faults(membership, nodes):
+        return Verdict(Refuse(NotSo, fault))
+    if adding := _blank_copies(membership, coordinator):
+        return Verdict(adding)
+    pods = {node.pod for node in nodes}
+    if copies := _copies(membership, pods, coordinator, policy):
+        return Verdict(copies)
+    if hollow := hollow_pods(membership.survey, pods):
+        return Verdict(Refuse(NotSo, hollow))
+    return None
+
+
+def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
+    if seeding := [node.pod for node in nodes if node.up == "seeding"]:
+        verb = "is" if len(seeding) == 1 else "are"
+        return (
+            f"{', '.join(seeding)} {verb} not ready: /_up says seeding, since no node of [cluster] "
+            "seedlist has answered; correct that setting, so that its names are the nodes'"
+        )
+    if merged := membership.survey.merged:
+        return (
+            f"the shard maps of {some(merged)} have conflicts, as after two clusters were joined: "
+            "what is in the copies of the losing revision is not read; the documents are in "
+            "/_node/_local/_dbs, with ?conflicts=true"
+        )
+    return None
+
+
+def _blank_copies(membership: Membership, coordinator: NodeView) -> Do | None:
+    """System databases without a document, and with fewer copies than they would get now.
+
+    As after a node had made them before it was joined: nothing is lost by naming more nodes.
+    """
+    volume, details = coordinator.volume, coordinator.details
+    if volume is None or volume.maps is None or volume.filled is None or details is None:
+        return None
+    if details.placement:
+        return None
+    members = sorted(name for name in membership.pods if name in coordinator.all_nodes)
+    wanted = min(details.copies, len(members))
+    steps = []
+    for each in volume.maps:
+        if each.database not in SYSTEM_DATABASES or each.database in volume.filled:
+            continue
+        if not each.by_range or each.conflicting or not each.names <= set(members):
+            continue
+        if min(len(names) for names in each.by_range.values()) < wanted:
+            more = [name for name in members if name not in each.names]
+            chosen = tuple([*sorted(each.names), *more][:wanted])
+            steps.append(AddCopies(coordinator.pod, each.database, chosen))
+    return Do(tuple(steps)) if steps else None
+
+
+def _copies(
+    membership: Membership, pods: Collection[str], coordinator: NodeView, policy: Policy
+) -> Decision | None:
+    """Copies on volumes that were lost, which CouchDB fills again and serves meanwhile."""
+    copies = membership.view.copies
+    if copies is None:
+        return None
+    names = {node.name: node.pod for node in membership.view.nodes if node.pod in pods}
+    lost = sorted(names[name] for name in copies.lost if name in names)
+    if not lost:
+        return None
+    if not copies.synced and copies.databases:
+        return Do((SyncShards(coordinator.pod, copies.databases),))
+    reasons: dict[str, Reason] = {
+        names[name]: CopiesFilling(len(files), copies.total.get(name, len(files)), files[0].path)
+        for name, files in copies.left.items()
+        if name in names and files
+    }
+    own = membership.topology.own
+    if reasons and own is not None and _sources_absent(membership):
+        return Done(
+            (
+                f"{_lost(lost)}, and the nodes that could fill it are not there yet: its copies "
+                "are empty until they are",
+            )
+        )
+    if reasons and not policy.wait_for_copies:
+        told = "; ".join(f"{pod} has still {reason}" for pod, reason in reasons.items())
+        return Done((f"{_lost(lost)}, and is served while it is being filled: {told}",))
+    if reasons:
+        return Wait(reasons, advancing=copies.progress)
+    if copies.gone:
+        return Refuse(
+            NotSo,
+            f"{_lost(lost)}, and with it the only copies of some range of {some(copies.gone)}: "
+            "what they held is gone, unless a snapshot of the volume is kept",
+            marks=marks_due(
+                membership, [n for n in membership.view.nodes if n.pod in pods], policy
+            ),
+        )
+    return None
+
+
+def _sources_absent(membership: Membership) -> bool:
+    """Whether some expected pod that may hold a copy has no published address."""
+    return any(
+        pod in membership.absent or not _has_address(membership, pod) for pod in membership.silent
+    )
+
+
+def _has_address(membership: Membership, name: str) -> bool:
+    pod = membership.topology.pod(name)
+    return pod is not None and bool(pod.addresses)
+
+
+def _lost(pods: Sequence[str]) -> str:
+    several = len(pods) > 1
+    return f"{', '.join(pods)} {'have lost their volumes' if several else 'has lost its volume'}"
+
+
+def hollow_pods(survey: Survey, pods: Collection[str]) -> str | None:
+    """Volumes without a mark of which a named copy is missing, or empty while another is not."""
+    told = []
+    for pod in sorted(survey.unmarked & set(pods)):
+        files = survey.files(pod)
+        if files is None:
+            continue
+        broken = sorted(files.missing | (survey.hollow(pod) & files.named))
+        if broken:
+            told.append(f"{pod} ({some([file.path for file in broken])})")
+    if not told:
+        return None
+    return (
+        f"copies that the shard maps name are missing or empty, while others of the same range are "
+        f"not: {'; '.join(told)}; POST /{{db}}/_sync_shards has CouchDB fill them"
+    )
+
+
+# --- the mark ---------------------------------------------------------------------------------
+
+
+def marks_due(membership: Membership, nodes: Sequence[NodeView], policy: Policy) -> tuple[str, ...]:
+    """Pods whose volumes are verified, and not marked so yet, or for other members."""
+    if not policy.mark:
+        return ()
+    survey = membership.survey
+    due = []
+    for node in nodes:
+        volume = node.volume
+        if volume is None or volume.traces is None or volume.files is None or not node.finished:
+            continue
+        mark = survey.mark(node.pod)
+        if mark is None or mark.node != node.name or _renewed(membership, node):
+            due.append(node.pod)
+    return tuple(due)
+
+
+def _renewed(membership: Membership, node: NodeView) -> bool:
+    """Whether a mark has seen other members than there are, or other volumes of theirs."""
+    mark = membership.survey.mark(node.pod)
+    if mark is None:
+        return True
+    for other in membership.view.nodes:
+        if other.name == node.name or other.name not in node.cluster_nodes:
+            continue
+        seen = mark.seen.get(other.name, ())
+        known = membership.survey.mark(other.pod)
+        if not seen or (known is not None and known.uuid != seen[0]):
+            return True
+    return False

@@ -1,0 +1,197 @@
+"""The decision in scope ``set``: every expected node is brought in. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from couchdiscover.decide import refusals
+from couchdiscover.decide.common import (
+    Policy,
+    databases_to_ensure,
+    enable,
+    finish,
+    identity_steps,
+    identity_warnings,
+    introductions,
+    notes_on_names,
+    notes_on_shards,
+)
+from couchdiscover.decide.identity import drift
+from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.merging import merge_question
+from couchdiscover.decide.verification import marks_due, verify, volume_refusal
+from couchdiscover.errors import NotSo, Unsafe
+from couchdiscover.state.nodes import LoginRefused, NodeView
+from couchdiscover.state.reasons import (
+    CannotOpen,
+    ConnectedToNoMember,
+    NotConnectedTo,
+    NotFinished,
+    NotListing,
+    Plain,
+    Reason,
+    Unread,
+)
+from couchdiscover.state.steps import AddNode, Decision, Do, Done, Refuse, Step, Wait
+
+
+def decide_set(membership: Membership, policy: Policy) -> Decision:
+    """What to do now for the whole set."""
+    topology, view = membership.topology, membership.view
+    if not topology.expected:
+        return Done((f"StatefulSet {topology.statefulset} is scaled to 0: nothing is expected",))
+    if refusal := _refusal(membership, policy):
+        return refusal
+    waits: dict[str, Reason] = dict(membership.silent)
+    enabling: list[Step] = [enable(topology, node) for node in view.nodes if node.disabled]
+    several = len(topology.expected) > 1
+    if several:
+        waits |= {
+            node.pod: Unread("what it holds", "GET /_node/_local/_all_dbs")
+            for node in membership.undetermined
+        }
+    cluster = membership.cluster
+    if cluster is None and waits:
+        # Who holds a cluster is known only when all have been seen: till then none is formed.
+        return Do(tuple(enabling)) if enabling else Wait(waits)
+    if policy.existing_only and not _formed(membership):
+        return Refuse(
+            Unsafe,
+            f"every pod of StatefulSet {topology.statefulset} answers and none is in a cluster or "
+            "holds data, and --cluster-state existing forms no new one: were the volumes lost? "
+            "Restore them, or run it once with --cluster-state auto",
+        )
+    coordinator = cluster.coordinator if cluster else view.nodes[0]
+    members = cluster.names if cluster else frozenset({coordinator.name})
+
+    joining: list[Step] = []
+    for node in view.nodes:
+        if node.pod == coordinator.pod or not node.alone:
+            continue
+        match merge_question(node, coordinator):
+            case Refuse() as refusal:
+                return refusal
+            case Reason() as reason:
+                waits[node.pod] = reason
+            case _:
+                joining.append(AddNode(node.pod, coordinator.pod, coordinator.name))
+    if enabling or joining:
+        return Do((*enabling, *joining), notes_on_names(membership))
+    telling, held_back = introductions(view, view.nodes)
+    if telling:
+        return Do(telling)
+    waits = _partings(membership, members) | held_back | waits
+    if waits:
+        return Wait(waits, at_the_end=_unsafe_maps(held_back))
+    return _complete(membership, coordinator, policy)
+
+
+def _complete(membership: Membership, coordinator: NodeView, policy: Policy) -> Decision:
+    """Every node is a member and connected: what is left is to finish, and to verify."""
+    topology, view = membership.topology, membership.view
+    if finishing := finish(membership, view.nodes, coordinator):
+        return finishing
+    if late := {node.pod: _unfinished(node) for node in view.nodes if not node.finished}:
+        return Wait(late)
+    if missing := databases_to_ensure(view.nodes, coordinator):
+        return missing
+    if topology.rollout:
+        rolling = Plain(f"the rollout of StatefulSet {topology.statefulset} to end")
+        return Wait({"": rolling})
+
+    drifted = drift(
+        view.nodes, view.prior, policy.repair_from, secret_intended=topology.secret_intended
+    )
+    warnings = (
+        *identity_warnings(membership, drifted, policy),
+        *notes_on_shards(view),
+        *notes_on_names(membership),
+    )
+    if policy.repair and (steps := identity_steps(drifted, coordinator)):
+        return Do(steps, warnings)
+    verdict = verify(membership, view.nodes, coordinator, policy)
+    if verdict is not None:
+        return verdict.with_warnings(warnings)
+    if drifted.intended:
+        return Refuse(
+            NotSo,
+            f"sessions made on {', '.join(drifted.intended)} fail on other nodes: the secret that "
+            "its environment sets (COUCHDB_SECRET) is not the others'; `kubectl rollout restart "
+            f"statefulset/{topology.statefulset}` gives it to all",
+            warnings,
+        )
+    if left := refusals.left_behind(membership):
+        return Refuse(left.error, left.reason, warnings)
+    return Done(warnings, marks_due(membership, view.nodes, policy))
+
+
+def _refusal(membership: Membership, policy: Policy) -> Refuse | None:
+    """What is refused before anything is written."""
+    topology, view = membership.topology, membership.view
+    nodes = view.nodes
+    refusal = (
+        refusals.denied([sight for sight in view if isinstance(sight, LoginRefused)])
+        or refusals.too_old(view)
+        or refusals.names(topology, nodes, nodes)
+        or refusals.single(topology, nodes, allowed=policy.allow_one_copy)
+        or volume_refusal(membership)
+    )
+    if refusal:
+        return refusal
+    if not any(node.was_finished for node in nodes) and (
+        ghosts := refusals.ghosts(membership, membership.listed)
+    ):
+        return ghosts
+    if len(membership.clusters) > 1:
+        return Refuse(Unsafe, refusals.split(membership.clusters))
+    return None
+
+
+def _formed(membership: Membership) -> bool:
+    """Whether anything is there that is more than fresh nodes."""
+    nodes = membership.view.nodes
+    return bool(membership.clusters) or any(node.was_finished for node in nodes)
+
+
+def _unfinished(node: NodeView) -> Reason:
+    if node.was_finished:  # finished once: the databases' copies are away
+        return CannotOpen(("_users", "_replicator"))
+    return NotFinished(node.state)
+
+
+def _unsafe_maps(held_back: Mapping[str, Reason]) -> Refuse | None:
+    """Members whose shard maps differ to the end are of two clusters."""
+    if not held_back:
+        return None
+    told = "; ".join(f"{pod} fails {reason}" for pod, reason in held_back.items())
+    return Refuse(
+        Unsafe,
+        f"{told}: they list each other, and are of two clusters; joined any further, documents "
+        "would be hidden for good",
+    )
+
+
+def _partings(membership: Membership, members: Iterable[str]) -> dict[str, Reason]:
+    """What keeps each node from seeing exactly the expected members, connected.
+
+    Told of the node that is missed, where one can be made out: three nodes that miss the fourth are
+    one thing to say, not three.
+    """
+    view = membership.view
+    expected = frozenset(node.name for node in view.nodes)
+    unexpected = membership.unexpected_in({*members, *membership.listed})
+    tolerated = membership.beyond | frozenset(unexpected)
+    waits: dict[str, Reason] = {}
+    for node in view.nodes:
+        for name in membership.unlisted(node)[:1]:
+            waits.setdefault(node.pod, NotListing(membership.name_of(name)))
+        for name in sorted((expected & node.cluster_nodes) - node.all_nodes):
+            pod = membership.name_of(name)
+            waits.setdefault(pod, NotConnectedTo(node.pod, _cause(membership, pod)))
+        foreign = node.all_nodes - node.cluster_nodes - expected - tolerated
+        for name in sorted(foreign)[:1]:
+            waits.setdefault(node.pod, ConnectedToNoMember(name))
+    return waits
+
+
+def _cause(membership: Membership, pod: str) -> str:
+    sight = membership.view.sight(pod)
+    return (sight.unconnected_because or "") if isinstance(sight, NodeView) else ""
