@@ -31,6 +31,8 @@ SPARE_HOSTS = 32
 """How many names real nodes know beyond those there are: room to scale up."""
 
 AnyNode = Node | RealNode
+AnyVolume = Volume | Path
+"""A real node's volume is a folder."""
 Phase = Literal["pending", "running", "terminating"]
 
 
@@ -94,7 +96,7 @@ class Sandbox:
     nodes are real (single ones of another release by a ``home`` among the ``pod_options``), and
     whoever asks them asks them directly: ``intercept`` is then for the API only. With ``front`` the
     sandbox listens in their place and passes on what comes, so that their requests are intercepted
-    and recorded too. ``volumes`` are what pods start on, copied, by pod: those of another set, say.
+    and recorded too. ``volumes`` are what pods start on, by pod: those of another set, say.
     With ``beside`` it is another StatefulSet on the network and the Kubernetes API of that sandbox,
     which ends it as well.
 
@@ -130,15 +132,15 @@ class Sandbox:
         token: str | None = None,
         node_options: Mapping[str, Any] | None = None,
         pod_options: Mapping[str, Mapping[str, Any]] | None = None,
-        volumes: Mapping[str, Volume] | None = None,
+        volumes: Mapping[str, AnyVolume] | None = None,
         beside: "Sandbox | None" = None,
     ) -> None:
         self._beside = beside
         self._addresses: Addresses = Addresses() if beside is None else beside._addresses
         if real is not None and tls is not None:
             raise ValueError("real nodes of the sandbox serve http only")
-        if real is not None and (volumes or beside is not None):
-            raise ValueError("only simulated nodes start on given volumes, or beside other ones")
+        if beside is not None and real != beside._real_home:
+            raise ValueError("real nodes and simulated ones cannot be beside each other")
         if real is not None and not self._addresses.has_hosts:
             raise OSError("real nodes need a loopback address each, and here is only 127.0.0.1")
         self.deployment = manifests.Deployment(
@@ -171,7 +173,7 @@ class Sandbox:
         self._running = running
         self._tls, self._api_tls = tls, api_tls
         self._token = token
-        self._real_home = real
+        self._real_home: Path | None = real
         self._real: RealNetwork | None = None
         self._front = front or real is None
         self._real_port = self._addresses.port
@@ -179,7 +181,7 @@ class Sandbox:
         if version is not None and real is None:
             self._node_options.setdefault("version", version)
         self._pod_options = dict(pod_options or {})
-        self._volumes = dict(volumes or {})
+        self._volumes: dict[str, AnyVolume] = dict(volumes or {})
         self._pods: dict[str, _Pod] = {}
         self._others: list[Sandbox] = []
         self._log: list[CouchRequest] = []
@@ -218,13 +220,14 @@ class Sandbox:
             self._loop = self._beside._loop
             self._beside._others.append(self)
         self.write_kubeconfig(token=self._token)
-        if self._real_home is not None:
-            count = max(self._count, self.replicas) + SPARE_HOSTS
-            names = [self._host(self._pod_name(index)) for index in range(count)]
-            hosts = {name: self._addresses.take()[0] for name in names}
+        if self._beside is not None and self._beside._real is not None:
+            self._real, self._real_port = self._beside._real, self._beside._real_port
+            self._real.add_hosts(self._new_hosts())
+        elif self._real_home is not None:
+            hosts = self._new_hosts()
             self._real = RealNetwork(self._real_home, self._folder, hosts, self._addresses)
             if self._front:
-                self._real_port = self._addresses.free_port(host)
+                self._real_port = self._addresses.free_port(next(iter(hosts.values())))
         for index in range(self._count):
             self._create(self._pod_name(index))
         if self._running:
@@ -392,34 +395,41 @@ class Sandbox:
 
     # --- volumes ---
 
-    def volume(self, pod: str) -> Volume:
-        """A snapshot of a pod's volume. Raises TypeError for a real node, KeyError without one."""
-        with self._lock, self.network.lock:
-            self.network.settle()
-            return self.node(pod).volume.copy()
-
-    def restore(self, pod: str, volume: Volume) -> None:
-        """Starts a pod anew on a copy of a volume. Raises as ``volume``."""
+    def volume(self, pod: str) -> AnyVolume:
+        """A snapshot of a pod's volume, also while its node runs. Raises KeyError without one."""
         with self._lock:
-            self._restart_on({pod: volume.copy()})
+            return self._copied(self._own_volume(pod))
+
+    def restore(self, pod: str, volume: AnyVolume) -> None:
+        """Starts a pod anew on a copy of a volume.
+
+        Raises KeyError without the pod, TypeError for a volume that is not of its kind.
+        """
+        with self._lock:
+            self._restart_on({pod: self._copied(volume)})
             self._publish()
 
     def lose_volume(self, pod: str) -> None:
-        """Has a pod come back with an empty volume; the peers then fill it. Raises as ``volume``.
+        """Has a pod come back with an empty volume; the peers then fill it.
 
         ``hold_filling`` before, and what is lost stays so until ``release_filling``.
         """
-        self.restore(pod, Volume())
+        self.wipe(pod)
 
     def shuffle_volumes(self, order: Mapping[str, str] | None = None) -> None:
         """Starts pods anew, each on another one's volume: that of the pod it is given.
 
-        Without an order each takes the next pod's. Raises as ``volume``.
+        Without an order each takes the next pod's.
         """
         with self._lock:
             pods = list(self._pods)
             chosen = order or dict(zip(pods, [*pods[1:], *pods[:1]], strict=True))
-            self._restart_on({pod: self.node(other).volume for pod, other in chosen.items()})
+            running = [pod for pod in chosen if self._pods[pod].node.running]
+            for pod in chosen:
+                self._stop(pod)
+            taken = {pod: self._taken(pod) for pod in chosen.values()}
+            self._restart_on({pod: taken[other] for pod, other in chosen.items()})
+            self._start(running)
             self._publish()
 
     def rename(
@@ -433,14 +443,18 @@ class Sandbox:
         """Has the StatefulSet deployed under other names, its pods on the volumes there are.
 
         Of the former names nothing is left, neither nodes nor Kubernetes objects. The kubeconfig is
-        written anew. Raises TypeError for real nodes.
+        written anew.
         """
         with self._lock:
-            old = [(pod, self.node(pod)) for pod in self._pods]
-            running = [node.running for _, node in old]
-            for pod, node in old:
+            running = any(pod.node.running for pod in self._pods.values())
+            kept: dict[str, AnyVolume] = {}
+            for pod in list(self._pods):
+                node = self._pods[pod].node
+                self._stop(pod)
+                kept[pod.rpartition("-")[2]] = self._taken(pod)
                 self._delete(pod)
-                self.network.leave(node)
+                if isinstance(node, Node):
+                    self.network.leave(node)
             self._unpublish()
             was = self.deployment
             self.deployment = replace(
@@ -451,40 +465,45 @@ class Sandbox:
                 service_name=(service or was.service_name) if was.service_name else "",
                 domain=domain or was.domain,
             )
-            kept = {pod.rpartition("-")[2]: node.volume for pod, node in old}
+            if self._real is not None:
+                self._real.add_hosts(self._new_hosts())
             for index in range(self.replicas):
                 pod = self._pod_name(index)
                 volume = kept.get(pod.rpartition("-")[2])
                 if volume is not None:
                     self._volumes[pod] = volume
                     self._create(pod)
-            if any(running):
+            if running:
                 self._start(list(self._pods))
             self._publish_fixed()
             self._publish(spec=True)
             self.write_kubeconfig(token=self._token)
 
-    def clone_into(self, namespace: str, *, wall: bool = False, running: bool = True) -> "Sandbox":
+    def clone_into(
+        self, namespace: str, *, cookie: str | None = None, wall: bool = False, running: bool = True
+    ) -> "Sandbox":
         """Starts the same StatefulSet in another namespace, on copies of the volumes as they are.
 
-        Without a ``wall`` (see there) the clone meets its original. Raises TypeError for real
-        nodes. What it returns is open, and is closed with this one.
+        Without another ``cookie`` or a ``wall`` (see there) the clone meets its original. What it
+        returns is open, and is closed with this one. Raises TypeError for a wall of real nodes.
         """
         with self._lock:
-            volumes = {pod: self.volume(pod) for pod in self._pods}
             twin = Sandbox(
                 self.replicas,
-                namespace=namespace,
                 running=running,
                 tls=self._tls,
+                real=self._real_home,
+                front=self._front and self._real_home is not None,
                 api_tls=self._api_tls,
                 token=self._token,
                 node_options=self._node_options,
                 pod_options=self._pod_options,
-                volumes=volumes,
+                volumes={pod: self.volume(pod) for pod in self._pods},
                 beside=self,
             )
-            twin.deployment = replace(self.deployment, namespace=namespace)
+            twin.deployment = replace(
+                self.deployment, namespace=namespace, cookie=cookie or self.deployment.cookie
+            )
         if wall:
             self.wall(twin)
         return twin.__enter__()
@@ -492,8 +511,10 @@ class Sandbox:
     def wall(self, other: "Sandbox") -> None:
         """Parts the nodes of this set from those of another on the same network.
 
-        As another Erlang cookie does, or a NetworkPolicy for the ports 4369 and 9100.
+        As a NetworkPolicy does for the ports 4369 and 9100. Raises TypeError for real nodes.
         """
+        if self.is_real:
+            raise TypeError("between real nodes is no wall: give them another cookie")
         self.network.raise_wall(self._suffix, other._suffix)
 
     def open_wall(self, other: "Sandbox") -> None:
@@ -501,14 +522,17 @@ class Sandbox:
         self.network.open_wall(self._suffix, other._suffix)
 
     def hold_filling(self, pod: str, documents: int = 0) -> None:
-        """Has internal replication stop before a pod's copies, after so many documents a copy."""
+        """Has internal replication stop before a pod's copies, after so many documents a copy.
+
+        Raises TypeError for a real node, KeyError without a pod.
+        """
         with self.network.lock:
-            self.network.replication.hold(self.nodes[pod].name, documents)
+            self.network.replication.hold(self.node(pod).name, documents)
 
     def release_filling(self, pod: str) -> None:
         """Has it go on."""
         with self.network.lock:
-            self.network.replication.release(self.nodes[pod].name)
+            self.network.replication.release(self.node(pod).name)
 
     def delete(self, pod: str) -> None:
         """Takes a pod away, as if it were not created yet; ``start`` creates it anew, and fresh."""
@@ -596,8 +620,9 @@ class Sandbox:
         if self._real is not None:
             node = RealNode(self._real, **{**options, "port": self._real_port})
         else:
-            volume = self._volumes.pop(pod, None)
-            node = Node(self.network, **{**options, "running": False, "volume": volume})
+            node = Node(self.network, **{**options, "running": False})
+        if pod in self._volumes:
+            self._give(node, self._volumes.pop(pod))
         self._pods[pod] = _Pod(node, address, port)
         self.nodes[pod] = node
 
@@ -629,15 +654,55 @@ class Sandbox:
         found.node.stop(kill=kill)
         self._refuse(found)
 
-    def _restart_on(self, volumes: Mapping[str, Volume]) -> None:
-        running = [pod for pod in volumes if self.node(pod).running]
+    def _new_hosts(self) -> dict[str, str]:
+        """An address for each pod that real nodes are to know by name."""
+        count = max(self._count, self.replicas) + SPARE_HOSTS
+        names = [self._host(self._pod_name(index)) for index in range(count)]
+        return {name: self._addresses.take()[0] for name in names}
+
+    def _restart_on(self, volumes: Mapping[str, AnyVolume]) -> None:
+        running = [pod for pod in volumes if self._pods[pod].node.running]
         for pod in volumes:
             self._stop(pod)
         for pod, volume in volumes.items():
-            node = self.node(pod)
+            node = self._pods[pod].node
             node.wipe(data=False, config=True)
-            node.volume = volume
+            self._give(node, volume)
         self._start(running)
+
+    def _own_volume(self, pod: str) -> AnyVolume:
+        node = self._pods[pod].node
+        return node.data if isinstance(node, RealNode) else node.volume
+
+    def _taken(self, pod: str) -> AnyVolume:
+        """The volume of a pod that is stopped; it has none then."""
+        node = self._pods[pod].node
+        if isinstance(node, Node):
+            return node.volume
+        folder = self._new_folder()
+        node.take_volume(folder)
+        return folder
+
+    def _copied(self, volume: AnyVolume) -> AnyVolume:
+        if isinstance(volume, Volume):
+            with self.network.lock:
+                self.network.settle()
+                return volume.copy()
+        return Path(shutil.copytree(volume, self._new_folder()))
+
+    @staticmethod
+    def _give(node: AnyNode, volume: AnyVolume) -> None:
+        if isinstance(node, Node) and isinstance(volume, Volume):
+            node.volume = volume
+        elif isinstance(node, RealNode) and isinstance(volume, Path):
+            node.put_volume(volume)
+        else:
+            raise TypeError("a real node's volume is a folder, a simulated one's is a Volume")
+
+    def _new_folder(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError("the sandbox is not open")
+        return self._folder / f"volume-{uuid.uuid4().hex}"
 
     def _delete(self, pod: str) -> None:
         self._stop(pod)

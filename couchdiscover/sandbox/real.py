@@ -49,10 +49,15 @@ class RealNetwork:
         self.hosts = dict(hosts)
         self.port = addresses.free_port(next(iter(self.hosts.values())))
         """Where every node listens for the others, at its own address."""
+        self.inetrc = folder / "erl_inetrc"
+        self.add_hosts({})
+
+    def add_hosts(self, hosts: Mapping[str, str]) -> None:
+        """Has nodes that start from now on know further host names."""
+        self.hosts |= hosts
         lines = ["{lookup, [file]}."]
         for host, address in self.hosts.items():
             lines.append(f'{{host, {_tuple(address)}, ["{host}"]}}.')
-        self.inetrc = folder / "erl_inetrc"
         self.inetrc.write_text("\n".join(lines) + "\n")
 
 
@@ -92,7 +97,7 @@ class RealNode:
         self.host = name.partition("@")[2]
         self.address = address
         self.port = port
-        self.folder = network.folder / self.host.partition(".")[0]
+        self.folder = network.folder / self.host
         self.data = self.folder / "data"
         self.log = self.folder / "couchdb.log"
         self.frozen = False
@@ -237,6 +242,16 @@ class RealNode:
             self._reset_config()
         if was_running:
             self.start()
+
+    def take_volume(self, folder: Path) -> None:
+        """Moves what it stored to a folder, while it is stopped; its own is empty then."""
+        self.data.rename(folder)
+        self.data.mkdir()
+
+    def put_volume(self, folder: Path) -> None:
+        """Has it start on what another one, or itself, has stored: the folder becomes its own."""
+        shutil.rmtree(self.data)
+        folder.rename(self.data)
 
     async def handle(self, request: Request) -> Response | Wire:
         """Has the process answer a request that came in elsewhere."""

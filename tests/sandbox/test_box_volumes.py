@@ -1,7 +1,9 @@
 """Volumes of a whole sandbox: lost, restored, shuffled; a set renamed, and cloned beside itself."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ KINDS = ("StatefulSet", "Service", "Secret", "ConfigMap", "Endpoints", "Endpoint
 
 def ask(box: Sandbox, pod: str, method: str, path: str, body: Any = None) -> Any:
     host, port = box.address(pod)
-    login = (box.deployment.user, box.deployment.password)
+    login = (box.deployment.user.encode(), box.deployment.password.encode())
     url = f"http://{host}:{port}{path}"
     return requests.request(method, url, json=body, auth=login, timeout=10)
 
@@ -73,6 +75,7 @@ def test_a_snapshot_is_restored_under_the_same_name(box: Sandbox) -> None:
     box.restore("couchdb-2", snapshot)
     assert dbs_uuid(box, "couchdb-2") == uuid
     assert count(box, "couchdb-2") == 13, "what came since is pushed"
+    assert isinstance(snapshot, Volume)
     assert "later" not in {i for file in snapshot.shards.values() for i in file.docs}
 
 
@@ -163,6 +166,87 @@ def test_a_set_starts_on_volumes_that_were_taken_elsewhere(box: Sandbox) -> None
     assert ask(box, "couchdb-0", "GET", "/_node/_local/_dbs/_local/mark").status_code == 404
 
 
-def test_only_simulated_nodes_start_on_given_volumes(tmp_path: Any) -> None:
-    with pytest.raises(ValueError, match="only simulated nodes"):
-        Sandbox(1, real=tmp_path, volumes={"couchdb-0": Volume()})
+def test_volumes_and_nodes_are_of_one_kind(box: Sandbox, tmp_path: Path) -> None:
+    wrong = Sandbox(1, volumes={"couchdb-0": tmp_path})
+    with pytest.raises(TypeError, match="a real node's volume is a folder"):
+        wrong.__enter__()
+    with pytest.raises(ValueError, match="beside each other"):
+        Sandbox(1, real=tmp_path, beside=box)
+
+
+# --- simulated and real nodes alike ---
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "did not come about"
+        time.sleep(0.05)
+
+
+def whose(box: Sandbox, pod: str) -> set[str]:
+    """The names that the history of a node's own `_dbs` has for its own uuid."""
+    found = ask(box, pod, "GET", "/_node/_local/_dbs/_local_docs?include_docs=true").json()
+    uuid = dbs_uuid(box, pod)
+    return {
+        entry[f"{side}_node"]
+        for row in found["rows"]
+        for entries in row["doc"].get("history", {}).values()
+        for entry in entries
+        for side in ("source", "target")
+        if entry[f"{side}_uuid"] == uuid
+    }
+
+
+def test_a_life_of_volumes(any_sandbox: Callable[..., Sandbox]) -> None:
+    box = any_sandbox(3, namespace="prod")
+    former = [box.nodes[pod].name for pod in box.pods]
+    first = box.pods[0]
+    for pod in box.pods[1:]:
+        assert ask(box, pod, "PUT", f"/_node/_local/_nodes/{former[0]}", {}).ok
+    until(lambda: all(members(box, pod) == set(former) for pod in box.pods))
+    assert ask(box, first, "POST", "/_cluster_setup", {"action": "finish_cluster"}).ok
+    assert ask(box, first, "PUT", "/db").ok
+    for i in range(12):
+        assert ask(box, first, "PUT", f"/db/d{i}", {}).ok
+    until(lambda: all(whose(box, pod) == {box.nodes[pod].name} for pod in box.pods))
+
+    # A lost volume: another identity, and filled by its peers.
+    uuid = dbs_uuid(box, "couchdb-1")
+    box.lose_volume("couchdb-1")
+    until(lambda: count(box, "couchdb-1") == 12)
+    assert dbs_uuid(box, "couchdb-1") != uuid
+
+    # Another namespace: nothing can be read, nothing is lost, and each volume knows who it was.
+    uuids = [dbs_uuid(box, pod) for pod in box.pods]
+    until(lambda: all(former[i] in whose(box, pod) for i, pod in enumerate(box.pods)))
+    box.rename(namespace="restored")
+    assert [dbs_uuid(box, pod) for pod in box.pods] == uuids
+    assert [former[i] in whose(box, pod) for i, pod in enumerate(box.pods)] == [True] * 3
+    assert [ask(box, pod, "GET", "/db").status_code for pod in box.pods] == [500] * 3
+    present = [box.nodes[pod].name for pod in box.pods]
+    for pod, name in zip(box.pods, present, strict=True):
+        assert members(box, pod) == {name}
+        assert len(ask(box, pod, "GET", "/_node/_local/_all_dbs").json()) == 9
+
+    # Mended by hand: members, then maps.
+    for pod in box.pods[1:]:
+        assert ask(box, pod, "PUT", f"/_node/_local/_nodes/{present[0]}", {}).ok
+    until(lambda: all(members(box, pod) == set(present) for pod in box.pods))
+    for name in former:
+        where = f"/_node/_local/_nodes/{name}"
+        revision = ask(box, first, "GET", where).json()["_rev"]
+        assert ask(box, first, "DELETE", f"{where}?rev={revision}").ok
+    for database in ("_users", "_replicator", "db"):
+        where = f"/_node/_local/_dbs/{database}"
+        text = ask(box, first, "GET", where).text.replace(".prod.", ".restored.")
+        assert ask(box, first, "PUT", where, json.loads(text)).ok
+    until(lambda: all(count(box, pod) == 12 for pod in box.pods))
+    state = {"state": "cluster_finished"}
+    until(lambda: ask(box, first, "GET", "/_cluster_setup").json() == state)
+
+    # A clone of the living set, with the same cookie: one cluster of six.
+    clone = box.clone_into("stage")
+    until(lambda: len(members(box, first)) == len(members(clone, first)) == 6)
+    assert ask(clone, first, "PUT", "/db/from-stage", {}).ok
+    until(lambda: ask(box, "couchdb-2", "GET", "/db/from-stage").status_code == 200)
