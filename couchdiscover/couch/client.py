@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode
 
@@ -542,8 +541,8 @@ def _stopped(method: str, gateway: Gateway, status: int, message: str) -> CouchF
     verb = {"GET": "get", "POST": "create", "PUT": "update", "DELETE": "delete"}.get(method, method)
     if status in (401, 403):
         return Denied(
-            f"the Kubernetes API does not allow to {verb} {where} ({status}); grant `get` and "
-            '`create` on pods/proxy (README, "From outside the cluster"), or check from a Job'
+            f"the Kubernetes API does not allow to {verb} {where} ({status}); grant `{verb}` on "
+            "pods/proxy (docs/kubernetes-access.md), or check from a Job"
         )
     if status == 404:
         return NoAnswer("its pod does not exist", nobody=True)
@@ -696,13 +695,7 @@ def _strings(values: Any, path: str) -> frozenset[str]:
         printable = False
     if not printable:
         raise NoAnswer(f"GET {path} gave no list of names: not CouchDB")
-    return _shared(frozenset(values))
-
-
-@lru_cache(maxsize=16)
-def _shared(names: frozenset[str]) -> frozenset[str]:
-    """One copy of what all nodes say alike: a thousand lists of a thousand members fill memory."""
-    return names
+    return frozenset(values)
 
 
 class Fleet:

@@ -710,7 +710,7 @@ def _recognised(topology: Topology, view: ClusterView) -> ClusterView:
 
     Where two addresses give the same name, two nodes have it, and that is another matter.
     """
-    strangers: dict[str, Sight] = {}
+    misplaced: dict[str, Sight] = {}
     for node in view.nodes:
         pod = topology.pod(node.pod)
         if pod is None or not _is_another(topology, pod, node):
@@ -718,8 +718,8 @@ def _recognised(topology: Topology, view: ClusterView) -> ClusterView:
         twins = [n for n in view.nodes if n.name == node.name and n.address != node.address]
         if not twins:
             reason = AnotherPodsAddress(node.address, node.name)
-            strangers[node.pod] = Unreachable(node.pod, reason, node.address)
-    return replace(view, sights=tuple(strangers.get(s.pod, s) for s in view.sights))
+            misplaced[node.pod] = Unreachable(node.pod, reason, node.address)
+    return replace(view, sights=tuple(misplaced.get(s.pod, s) for s in view.sights))
 
 
 def _remedy(failure: ErrorAnswer) -> str:

@@ -98,8 +98,8 @@ def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeV
 def databases_to_ensure(nodes: Sequence[NodeView], coordinator: NodeView) -> Do | Wait | None:
     """Databases that were asked for: made where they do not exist, waited for where they do."""
     known = coordinator.databases or frozenset()
-    if lacking := [name for name in coordinator.unreadable if name not in known]:
-        return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in lacking))
+    if missing := [name for name in coordinator.unreadable if name not in known]:
+        return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in missing))
     late: dict[str, Reason] = {
         node.pod: CannotOpen(node.unreadable) for node in nodes if node.unreadable
     }

@@ -67,6 +67,24 @@ def after(topology: Topology, view: ClusterView, steps: Iterable[Step]) -> Clust
     return view
 
 
+def shows(view: ClusterView, step: Step) -> bool:
+    """Whether a view shows what a step was to bring about."""
+    node = view.sight(step.pod)
+    if not isinstance(node, NodeView):
+        return False
+    match step:
+        case EnableNode() | EnableSingleNode():
+            return not node.disabled
+        case AddNode(member=member):
+            return member in node.cluster_nodes
+        case FinishCluster():
+            return node.finished
+        case EnsureDatabase(database=database):
+            return node.finished and database not in node.unreadable
+        case _:
+            return False
+
+
 def _after(topology: Topology, view: ClusterView, node: NodeView, step: Step) -> ClusterView:
     match step:
         case EnableNode():

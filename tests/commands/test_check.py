@@ -220,7 +220,7 @@ def test_copies_on_names_that_are_no_members_any_more(
     shards(box, "orders", add)
     ended = check(couchdiscover, box)
     assert ended.code == 0, ended.err
-    assert kinds(ended) == {"copies_on_strangers": "warning"}
+    assert kinds(ended) == {"copies_on_no_members": "warning"}
 
     def move(document: dict[str, Any]) -> None:
         document["by_range"] = {key: ["couchdb@gone"] for key in document["by_range"]}

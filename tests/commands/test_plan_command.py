@@ -288,7 +288,7 @@ def test_shard_maps_that_name_strangers_are_no_refusal(
     assert look(couchdiscover, box, "plan").code == 0
     found = look(couchdiscover, box, "check")
     assert found.code == 0, found.err
-    assert found.json["findings"][0]["finding"] == "copies_on_strangers"
+    assert found.json["findings"][0]["finding"] == "copies_on_no_members"
 
 
 # --- the repair of identity drift, value by value ---

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
-
-from couchdiscover.cli.app import app
 
 FIELD = Path(__file__).parents[1] / "field"
 MARK = "Marked/ünusual word+1"
@@ -80,12 +77,6 @@ def demo(
     for text in (MARK, json.dumps(MARK)[1:-1], "Marked"):
         assert text not in found.all
     return found
-
-
-def inside(*arguments: str) -> Ended:
-    """The same in this process, for what ends before anything is played."""
-    ended = CliRunner().invoke(app, ["demo", *arguments], env={"COLUMNS": "200"})
-    return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
 
 # --- the shapes of the field: the first line of each says what must come of it ---
@@ -592,13 +583,14 @@ def test_sets_under_one_service_may_begin_apart(tmp_path: Path) -> None:
 
 
 def refused(ended: Ended, *texts: str) -> None:
-    """Exit code 2, one sentence on stderr, nothing on stdout."""
+    """Exit code 2, and one sentence: as the result, and in the log."""
     assert ended.code == 2, ended.all
-    assert ended.out == ""
+    sentence, see = ended.out.splitlines()
     (line,) = ended.err.splitlines()
-    assert line.startswith("couchdiscover demo: ")
+    assert line.endswith(f"ERROR   {sentence}")
+    assert see.endswith("/exit-codes.md#2")
     for text in texts:
-        assert text in line
+        assert text in sentence
 
 
 @pytest.mark.parametrize(
@@ -617,9 +609,9 @@ def test_bad_input_is_told_in_a_sentence(tmp_path: Path, text: bytes, texts: lis
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     missing, empty = str(tmp_path / "missing.yaml"), str(tmp_path / "empty")
-    refused(inside("--manifest", missing), "missing.yaml cannot be read")
-    refused(inside("--manifest", empty), "empty is a folder without")
-    refused(inside("--manifest", "-", "-"), "once only")
+    refused(demo(tmp_path, "--manifest", missing), "missing.yaml cannot be read")
+    refused(demo(tmp_path, "--manifest", empty), "empty is a folder without")
+    refused(demo(tmp_path, "--manifest", "-", "-"), "once only")
 
 
 def test_what_kubernetes_would_refuse_is_refused(tmp_path: Path) -> None:
@@ -642,10 +634,10 @@ def test_what_kubernetes_would_refuse_is_refused(tmp_path: Path) -> None:
         ["--manifest", "a.yaml", "--namespace", "No One"],
     ],
 )
-def test_options_that_do_not_go_together(arguments: list[str]) -> None:
-    ended = inside(*arguments)
+def test_options_that_do_not_go_together(tmp_path: Path, arguments: list[str]) -> None:
+    ended = demo(tmp_path, *arguments)
     assert ended.code == 2
-    assert "Error" in ended.err
+    assert "see `couchdiscover demo --help`" in ended.reason
 
 
 def test_the_callers_own_surroundings_do_not_lead_astray(tmp_path: Path) -> None:
@@ -669,7 +661,7 @@ def test_the_callers_own_surroundings_do_not_lead_astray(tmp_path: Path) -> None
     assert "couchdb@couch-0.couch.elsewhere.svc.cluster.local" in ended.out
 
 
-def test_the_help_tells_of_it() -> None:
-    shown = inside("--help").out
+def test_the_help_tells_of_it(tmp_path: Path) -> None:
+    shown = demo(tmp_path, "--help").out
     for text in ("--manifest", "--statefulset", "--namespace", "--timeout", "rehearsal"):
         assert text in shown
