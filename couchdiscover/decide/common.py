@@ -42,6 +42,17 @@ class Policy:
     wait_for_copies: bool = True
 
 
+def is_disabled(topology: Topology, node: NodeView) -> bool:
+    """Whether a node must be enabled first: it is bound to loopback or has no administrator.
+
+    One that is configured for itself alone says so until it is finished, enabled or not: among
+    several, where one copy is meant, it is bound well enough, or it would not answer.
+    """
+    if node.state is SetupState.SINGLE_DISABLED:
+        return len(topology.expected) == 1
+    return node.state is SetupState.DISABLED
+
+
 def enable(topology: Topology, node: NodeView) -> Step:
     """The step that makes a node reachable for its peers."""
     if node.state is SetupState.SINGLE_DISABLED and len(topology.expected) == 1:

@@ -14,6 +14,7 @@ from couchdiscover.decide.common import (
     identity_steps,
     identity_warnings,
     introductions,
+    is_disabled,
     notes_on_names,
     notes_on_shards,
 )
@@ -54,7 +55,7 @@ def decide_pod(membership: Membership, policy: Policy) -> Decision:
         return refusal
     if answer := volume_answer(membership, own):
         return answer
-    if own.disabled:
+    if is_disabled(topology, own):
         return Do((enable(topology, own),))
 
     group = membership.group_of(own)

@@ -74,7 +74,7 @@ def shows(view: ClusterView, step: Step) -> bool:
         return False
     match step:
         case EnableNode() | EnableSingleNode():
-            return not node.disabled
+            return node.state not in (SetupState.DISABLED, SetupState.SINGLE_DISABLED)
         case AddNode(member=member):
             return member in node.cluster_nodes
         case FinishCluster():

@@ -11,6 +11,7 @@ from couchdiscover.decide.common import (
     identity_steps,
     identity_warnings,
     introductions,
+    is_disabled,
     notes_on_names,
     notes_on_shards,
 )
@@ -42,7 +43,9 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
     if refusal := _refusal(membership, policy):
         return refusal
     waits: dict[str, Reason] = dict(membership.silent)
-    enabling: list[Step] = [enable(topology, node) for node in view.nodes if node.disabled]
+    enabling: list[Step] = [
+        enable(topology, node) for node in view.nodes if is_disabled(topology, node)
+    ]
     several = len(topology.expected) > 1
     if several:
         waits |= {
