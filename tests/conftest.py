@@ -96,7 +96,8 @@ def until_asked(box: Sandbox, path: str) -> None:
     """
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        if any(path in request.path for request in [*box.api.requests, *box.requests()]):
+        asked = [each.path for each in box.api.requests] + [each.path for each in box.requests()]
+        if any(path in each for each in asked):
             return
         time.sleep(0.02)
     raise AssertionError(f"nobody asked for {path}")

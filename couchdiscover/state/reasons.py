@@ -189,6 +189,17 @@ class CopiesFilling(Reason):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class CopiesDiffer(CopiesFilling):
+    """Copies were adopted, or are older than the others know them, and are not proven equal."""
+
+    def __str__(self) -> str:
+        return (
+            f"to have its copies proven equal to the others': {self.left} of {self.total} still "
+            f"differ, or may ({self.example})"
+        )
+
+
 Reasons = Mapping[str, Reason]
 """By pod; the empty name stands for what concerns no single one."""
 
