@@ -279,7 +279,8 @@ class Observer:
         view = self._reminded(topology, view)
         if not quick:
             view = self._with_volumes(topology, view)
-            view = self._with_leaders(topology, view)
+        view = self._with_leaders(topology, view)
+        if not quick:
             view = self._with_identities(topology, view)
         return self._diagnosed(view)
 
