@@ -415,8 +415,10 @@ class Observer:
                 topology, view, verified, lambda client, node: replace(node, up=client.up())
             )
         if membership.elsewhere:
-            want(view.nodes, Part.UUID)
             view = self._with_others(topology, view, membership)
+            view = self._read(topology, view, {node.pod: Part.UUID for node in view.nodes})
+            if Membership.of(topology, view).survey.clones:
+                want(view.nodes, Part.FILES | Part.MAPS | Part.HISTORY)
         view = self._read(topology, view, wanted)
         view = self._with_blank(topology, view)
         if names := unclear(view.nodes):
