@@ -126,4 +126,15 @@ def check(options: Options) -> int:
     return _conduct("check", replace(options, scope="set"))
 
 
+@app.command(epilog=EPILOG)
+@takes_options
+def adopt(options: Options) -> int:
+    """Make restored, cloned or renamed volumes readable again.
+
+    For volumes whose nodes have other Erlang names now: their shard maps are made to name the nodes
+    that have the files. Where there is nothing to adopt nothing is changed.
+    """
+    return _conduct("adopt", replace(options, scope="set"))
+
+
 app.command()(demo)

@@ -8,7 +8,7 @@ from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.merging import introduction_question, some
 from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
-from couchdiscover.state.reasons import CannotOpen, Reason
+from couchdiscover.state.reasons import CannotOpen, Reason, Unread
 from couchdiscover.state.steps import (
     AddNode,
     Do,
@@ -61,7 +61,7 @@ def enable(topology: Topology, node: NodeView) -> Step:
 
 
 def introductions(
-    view: ClusterView, nodes: Iterable[NodeView]
+    membership: Membership, nodes: Iterable[NodeView]
 ) -> tuple[tuple[Step, ...], dict[str, Reason]]:
     """Tells nodes of fellow members that replication keeps from them.
 
@@ -70,10 +70,10 @@ def introductions(
     the two are not known to agree, it is a reason to wait instead.
     """
     late = [node for node in nodes if node.overdue]
-    members = {node.name: node for node in view.nodes} if late else {}
     steps: list[Step] = []
     held_back: dict[str, Reason] = {}
     for node in late:
+        members = {other.name: other for other in membership.group_of(node).nodes}
         for name in sorted(node.overdue & members.keys()):
             if reason := introduction_question(node, members[name]):
                 held_back.setdefault(node.pod, reason)
@@ -82,7 +82,9 @@ def introductions(
     return tuple(steps), held_back
 
 
-def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView) -> Do | None:
+def finish(
+    membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView
+) -> Do | Wait | None:
     """Finishes through the coordinator, unless some member says that this was done already.
 
     Finishing pushes the coordinator's identity over everybody: where another member is finished, it
@@ -92,9 +94,11 @@ def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeV
         return None
     steps: list[Step] = []
     identity = coordinator.identity
-    lacks_secret = identity is not None and (identity.secret is None or identity.old_secret)
-    if lacks_secret and len(coordinator.cluster_nodes) > 1:
-        steps.append(SetSecret(coordinator.pod, to_finish=True))
+    if len(coordinator.cluster_nodes) > 1:
+        if identity is None:  # finishing without a secret fails, after it has overwritten others'
+            return Wait({coordinator.pod: Unread("its configuration", "/_node/_local/_config")})
+        if identity.secret is None or identity.old_secret:
+            steps.append(SetSecret(coordinator.pod, to_finish=True))
     steps.append(FinishCluster(coordinator.pod, len(coordinator.cluster_nodes)))
     warnings = [*notes_on_names(membership)]
     age = membership.topology.age

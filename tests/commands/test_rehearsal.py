@@ -18,7 +18,11 @@ FIELD = Path(__file__).parents[1] / "field"
 MARK = "Marked/ünusual word+1"
 """A password that no output may hold, in whatever shape."""
 
-SECONDS = 3
+SECONDS = 20
+"""For a rehearsal that comes to its end by itself, on a busy machine too."""
+
+SHORT = 3
+"""For one that waits in vain."""
 
 
 @dataclass(frozen=True)
@@ -155,18 +159,8 @@ SHAPES: dict[str, tuple[int, list[Judge]]] = {
 
 OPTIONS = {"16-set-a-node": ["--statefulset", "couchdb-a"]}
 
-MISSING = {
-    "02-no-such-service": "a Service that is not there is not named",
-    "03-selector-misses": "a selector that fits no pod is not named",
-    "04-not-headless": "that the Service is not headless is not said",
-    "06-couchdb-2": "a CouchDB that is too old is not told",
-    "07-one-unnamed": "one node without a name is refused",
-    "09-short-names": "names without a dot are not refused",
-    "10-named-by-address": "names that are addresses are not warned of",
-    "16-set-a-node": "another StatefulSet's members are taken for ghosts",
-    "17-seeds-of-another-domain": "the seed list is not named",
-}
-"""What the program cannot do yet."""
+MISSING: dict[str, str] = {}
+"""What the program cannot do yet, by the shape that shows it."""
 
 
 def marked(shape: str) -> Any:
@@ -193,7 +187,8 @@ def played(
             name: pool.submit(
                 demo,
                 folder,
-                *("--manifest", str(FIELD / f"{name}.yaml"), "--timeout", f"{SECONDS}s"),
+                *("--manifest", str(FIELD / f"{name}.yaml")),
+                *("--timeout", f"{SHORT if SHAPES[name][0] == 4 else SECONDS}s"),
                 *OPTIONS.get(name, ()),
             )
             for name in names
@@ -303,7 +298,7 @@ def test_standard_input_and_the_whole_story(tmp_path: Path) -> None:
         "Service couch (headless) publishes couch-0, couch-1",
         "NetworkPolicies, RBAC",
         "$ couchdiscover run --statefulset couch --namespace default",
-        "Written to CouchDB: finish_cluster (1), member (1).",
+        "Written to CouchDB: finish_cluster (1), mark (2), member (1).",
         "$ couchdiscover check --statefulset couch --namespace default",
         "The rehearsal ends with exit code 0.",
     ):
@@ -460,7 +455,9 @@ def test_the_official_chart(tmp_path: Path) -> None:
     assert f"{name}-1  couchdb@{host % 1}" in ended.out
     assert "CouchDB 3.5.0" in ended.out
     assert f"PodDisruptionBudget {name}" in ended.out
-    assert "Written to CouchDB: finish_cluster (1)." in ended.out  # the seeds made the members
+    assert (
+        "Written to CouchDB: finish_cluster (1), mark (2)." in ended.out
+    )  # the seeds made the members
 
 
 # --- couchdiscover in the manifests themselves ---
@@ -484,7 +481,7 @@ def test_an_init_container_behind_a_native_sidecar(tmp_path: Path, policy: str) 
     assert "initContainer join, in each pod" in ended.out
     assert "--- couch-0: exit code 0" in ended.out
     assert "--- couch-1: exit code 0" in ended.out
-    assert ended.written == "finish_cluster (1), member (1)"
+    assert ended.written == "finish_cluster (1), mark (2), member (1)"
 
 
 def test_the_hook_of_an_ordered_set(tmp_path: Path) -> None:
@@ -540,7 +537,6 @@ def test_the_job_that_is_there_is_played_with_what_it_has(tmp_path: Path) -> Non
     assert "own COUCHDB_ADMIN" in ended.reason
 
 
-@pytest.mark.xfail(strict=True, reason="a set that is scaled to 0 is a traceback")
 def test_a_set_that_is_scaled_to_nothing(tmp_path: Path) -> None:
     secret, service, statefulset = parts()
     statefulset["spec"]["replicas"] = 0
@@ -576,7 +572,7 @@ def test_sets_under_one_service_may_begin_apart(tmp_path: Path) -> None:
     ended = demo(tmp_path, "--manifest", shape, "-s", "couchdb-b", "--fresh", "--timeout", "4s")
     assert ended.code == 0, ended.all
     assert "joined by hand" not in ended.out
-    assert ended.written == "finish_cluster (1)"
+    assert ended.written == "finish_cluster (1), mark (1)"
 
 
 # --- what cannot be used ---
