@@ -138,6 +138,17 @@ def _lacks(node: NodeView, database: str) -> bool:
     return database in node.unreadable and database not in node.databases
 
 
+def unread_identity(topology: Topology, nodes: Iterable[NodeView]) -> dict[str, Reason]:
+    """Nodes whose configuration could not be read: they may differ in anything."""
+    if len(topology.expected) == 1:
+        return {}
+    return {
+        node.pod: Unread("its configuration", "/_node/_local/_config")
+        for node in nodes
+        if node.identity is None
+    }
+
+
 def identity_steps(drifted: Drift, coordinator: NodeView) -> tuple[Step, ...]:
     """What makes the identities equal."""
     if drifted.secretless:

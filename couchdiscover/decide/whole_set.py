@@ -14,6 +14,7 @@ from couchdiscover.decide.common import (
     is_disabled,
     notes_on_names,
     notes_on_shards,
+    unread_identity,
 )
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership
@@ -101,6 +102,8 @@ def _complete(membership: Membership, coordinator: NodeView, policy: Policy) -> 
         rolling = Plain(f"the rollout of StatefulSet {topology.statefulset} to end")
         return Wait({"": rolling})
 
+    if unread := unread_identity(topology, view.nodes):
+        return Wait(unread)
     drifted = drift(
         view.nodes, view.prior, policy.repair_from, secret_intended=topology.secret_intended
     )
