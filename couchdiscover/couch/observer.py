@@ -174,6 +174,8 @@ class Observer:
         name = known.name if known else node.local_name()
         if known and quick:
             connected, members = node.membership()
+            if name not in connected:  # at this address is another node by now, or it was renamed
+                return self._interview(node, pod, None, quick=False)
             return replace(
                 known,
                 all_nodes=connected,
@@ -192,6 +194,10 @@ class Observer:
                 databases = node.databases()
                 unreadable = tuple(sorted(extra - databases)) or tuple(sorted(extra))
         connected, members = node.membership()
+        if name not in connected:
+            if known is None:
+                raise NoAnswer(f"it is {name} no more: it has just been started anew")
+            return self._interview(node, pod, None, quick=False)
         view = replace(
             view,
             all_nodes=connected,
@@ -200,7 +206,7 @@ class Observer:
             databases=databases,
             unreadable=unreadable,
         )
-        if view.alone and (known is None or known.volume is None or not view.finished):
+        if view.alone:  # each time: a database may be made on it at any moment
             volume = read_volume(node, Part.FILES)
             if volume.files:
                 volume = read_volume(node, Part.FILLED, volume)
@@ -635,6 +641,9 @@ class Observer:
 
         asked = list(nodes)
         answers = for_each(asked, ask, self.fleet.patience) if asked else []
+        for node, answer in zip(asked, answers, strict=True):
+            if answer is None:
+                self.fleet.forget(node.pod)  # a thread is still busy with its connection
         return view.seen_anew({node.pod: node for node in answers if node is not None})
 
     def _reminded(self, topology: Topology, view: ClusterView) -> ClusterView:

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from couchdiscover.couch.client import Access, Fleet, NoAnswer
+from couchdiscover.couch.observer import Observer
 from couchdiscover.decide.copies import Proof, lost_ranges, refilled, unsourced
 from couchdiscover.decide.decision import decide
 from couchdiscover.decide.findings import Inspection, Severity, findings
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.errors import NotSo
+from couchdiscover.net.deadline import Deadline
 from couchdiscover.state.nodes import (
     ClusterView,
     Copies,
@@ -29,7 +32,7 @@ from couchdiscover.state.steps import (
     SyncShards,
     Wait,
 )
-from couchdiscover.state.topology import Scope, Topology
+from couchdiscover.state.topology import Address, Credentials, Scope, Topology
 from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Volume
 from tests.support.views import erlang_name, node, refusing, silent, topology
 
@@ -304,3 +307,65 @@ def test_another_administrators_hash_goes_to_no_node_of_another_scheme() -> None
     assert [s.pod for s in drift([*nodes[:2], same], [n.name for n in nodes]).steps] == [
         "couchdb-2"
     ]
+
+
+def test_who_joins_a_finished_cluster_is_finished_before_it_is_in() -> None:
+    """Also where more pods are to come: its identity and its copies are looked at only then."""
+    place = replace(topology(4), own="couchdb-2", created_pods=3)
+    last = replace(place.expected[3], addresses=())
+    place = replace(place, expected=(*place.expected[:3], last))
+    own = node(2, state=SetupState.ENABLED, volume=None)
+    view = seen(member(0), member(1), own, silent(3), added=frozenset({"couchdb-2"}))
+    decision = decide(place, view, Scope.POD)
+    assert waits(decision) == {"couchdb-2": "to report what couchdb-0 does: a finished cluster"}
+
+
+# --- one look, and a node that is another one in its midst ---
+
+
+class Answering:
+    """A node that gives its answers in turn, in CouchNode's place."""
+
+    def __init__(self, names: list[str], connected: list[str]) -> None:
+        self.address, self.version = Address("10.0.0.4", 5984), "3.5.2"
+        self.names, self.connected = names, connected
+
+    def local_name(self) -> str:
+        return self.names.pop(0)
+
+    def setup_state(self, _databases: object = ()) -> SetupState:
+        return SetupState.ENABLED
+
+    def membership(self) -> tuple[frozenset[str], frozenset[str]]:
+        only = frozenset({self.connected.pop(0)})
+        return only, only | {"couchdb@other"}
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_node_that_took_over_an_address_is_not_taken_for_the_former_one(quick: bool) -> None:
+    credentials = Credentials("admin", "secret")
+    observer = Observer(Fleet(Access(credentials), Deadline(5)), Deadline(5), Scope.SET)
+    pod, known = topology().expected[0], node(0)
+    client = Answering([erlang_name(1)], [erlang_name(1)] * 2)
+    found = observer._interview(client, pod, known, quick=quick)  # type: ignore[arg-type]
+    assert found.name == erlang_name(1)
+    restarted = Answering([erlang_name(1)], [erlang_name(2)])
+    with pytest.raises(NoAnswer, match="started anew"):
+        observer._interview(restarted, pod, None, quick=False)  # type: ignore[arg-type]
+
+
+def test_a_member_that_has_not_learned_of_all_others_is_not_compared_with_some() -> None:
+    """A wiped couchdb-0 that lists couchdb-1 alone would be one of two, and keep its own values."""
+    own = frozenset({erlang_name(0), erlang_name(1)})
+    wiped = member(0, cluster_nodes=own, identity=Identity(Hash("new"), "new", "c"))
+    view = seen(wiped, member(1), member(2))
+    place = replace(topology(), own="couchdb-0")
+    assert waits(decide(place, view, Scope.POD)) == {"couchdb-0": "to list couchdb-2 as a member"}
+    late = seen(replace(wiped, overdue=frozenset({erlang_name(2)})), member(1), member(2))
+    assert [str(s.kind) for s in getattr(decide(place, late, Scope.POD), "steps", ())] == [
+        "add_node"
+    ]
+    # One that is still joining is known to nobody yet, and holds up no pod.
+    known = replace(wiped, identity=member(1).identity)
+    others = seen(known, member(1, cluster_nodes=own), member(2))
+    assert isinstance(decide(place, others, Scope.POD), Done)
