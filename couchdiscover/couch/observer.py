@@ -394,6 +394,9 @@ class Observer:
             want(laden, Part.MAPS | Part.HISTORY | Part.UUID)
             leaders = [group.coordinator for group in membership.groups if group.exists]
             want(leaders or view.nodes[:1], Part.MAPS)
+        if self.foresees:
+            clusters = [group for group in membership.groups if group.was_finished]
+            want([group.coordinator for group in clusters], Part.MAPS)
         late = [node for node in view.nodes if node.overdue]
         fellows = frozenset().union(*(node.overdue for node in late))
         want([*late, *(node for node in view.nodes if node.name in fellows)], Part.MAPS)
@@ -447,7 +450,7 @@ class Observer:
         """
 
         def asked(client: CouchNode, node: NodeView) -> NodeView:
-            few = few_copies(Membership.of(topology, view), node)
+            few = few_copies(membership, node, ahead=self.foresees)
             filled = set()
             for name in few:
                 try:
@@ -462,7 +465,9 @@ class Observer:
         nodes = [
             node
             for node in view.nodes
-            if node.finished and not node.alone and few_copies(membership, node)
+            if node.finished
+            and not node.alone
+            and few_copies(membership, node, ahead=self.foresees)
         ]
         return self._each(topology, view, nodes[:1], asked)
 

@@ -61,7 +61,7 @@ def enable(topology: Topology, node: NodeView) -> Step:
 
 
 def introductions(
-    view: ClusterView, nodes: Iterable[NodeView]
+    membership: Membership, nodes: Iterable[NodeView]
 ) -> tuple[tuple[Step, ...], dict[str, Reason]]:
     """Tells nodes of fellow members that replication keeps from them.
 
@@ -70,10 +70,10 @@ def introductions(
     the two are not known to agree, it is a reason to wait instead.
     """
     late = [node for node in nodes if node.overdue]
-    members = {node.name: node for node in view.nodes} if late else {}
     steps: list[Step] = []
     held_back: dict[str, Reason] = {}
     for node in late:
+        members = {other.name: other for other in membership.group_of(node).nodes}
         for name in sorted(node.overdue & members.keys()):
             if reason := introduction_question(node, members[name]):
                 held_back.setdefault(node.pod, reason)

@@ -202,7 +202,7 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
 
 def _introductions(membership: Membership, coordinator: NodeView, own: NodeView) -> Decision | None:
     """What the own node has not learned, and the coordinator not of the own node."""
-    steps, held_back = introductions(membership.view, [own])
+    steps, held_back = introductions(membership, [own])
     told: list[Step] = list(steps)
     if coordinator is not own and own.name in coordinator.overdue:
         if reason := introduction_question(coordinator, own):

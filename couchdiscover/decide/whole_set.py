@@ -79,7 +79,7 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
                 joining.append(AddNode(node.pod, coordinator.pod, coordinator.name))
     if enabling or joining:
         return Do((*enabling, *joining), notes_on_names(membership))
-    telling, held_back = introductions(view, view.nodes)
+    telling, held_back = introductions(membership, view.nodes)
     if telling:
         return Do(telling)
     waits = _partings(membership, members) | held_back | waits

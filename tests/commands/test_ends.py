@@ -17,7 +17,7 @@ import typer.main
 from couchdiscover import __version__
 from couchdiscover.cli.app import app
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command, finish
+from tests.support.command import Command, finish
 
 Make = Callable[..., Sandbox]
 PROGRAM: Any = typer.main.get_command(app)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import PASSWORD, Command, finish, until_asked
+from tests.support.command import PASSWORD, Command, finish, until_asked
 
 Make = Callable[..., Sandbox]
 

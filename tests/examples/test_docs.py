@@ -11,9 +11,9 @@ import pytest
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.state.steps import StepKind
-from tests.conftest import Command
 from tests.examples.conftest import ROOT
 from tests.support import architecture
+from tests.support.command import Command
 from tests.support.markdown import anchors, rows
 
 DOCS = ROOT / "docs"

@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import PASSWORD, Command
 from tests.examples.conftest import (
     EXAMPLES,
     STATEFULSETS,
@@ -24,6 +23,7 @@ from tests.examples.conftest import (
     hook,
     known_to_the_program,
 )
+from tests.support.command import PASSWORD, Command
 
 Make = Callable[..., Sandbox]
 

@@ -696,6 +696,15 @@ def own_data(node: NodeView) -> frozenset[tuple[str, str]]:
     )
 
 
+def made_apart(one: NodeView, other: NodeView) -> set[str]:
+    """Databases that both have by their maps, and that are not one and the same."""
+    maps = [
+        {each.database: each.suffix for each in (node.volume and node.volume.maps) or ()}
+        for node in (one, other)
+    ]
+    return {name for name in maps[0].keys() & maps[1].keys() if maps[0][name] != maps[1][name]}
+
+
 @settings(max_examples=600, deadline=None)
 @given(situations())
 def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
@@ -719,7 +728,9 @@ def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
                     assert joining.alone or lead.name in joining.overdue
                     assert lead.name not in joining.cluster_nodes
                     assert pod != to == lead.pod
-                    assert not (own_data(joining) - own_data(lead)) or not joining.alone
+                    linked = lead in membership.group_of(joining).nodes
+                    assert linked or not (own_data(joining) - own_data(lead))
+                    assert not made_apart(joining, lead)
                     assert len(membership.clusters) <= 1 or scope is Scope.POD
                 case FinishCluster(pod=pod):
                     finished_through.add(pod)
