@@ -14,7 +14,7 @@ from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.memory import Memory, Watch
 from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
 from couchdiscover.decide.copies import lost_ranges, refilled, sample
-from couchdiscover.decide.identity import needs_sessions, needs_uptime
+from couchdiscover.decide.identity import finishes_for_all, needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership, host_of
 from couchdiscover.decide.merging import unclear
 from couchdiscover.decide.verification import few_copies
@@ -285,11 +285,25 @@ class Observer:
 
     def _with_leaders(self, topology: Topology, view: ClusterView) -> ClusterView:
         """The configuration, and the databases, of those through which a cluster is finished."""
-        leaders = [
-            group.coordinator
+        forming = [
+            group
             for group in Membership.of(topology, view).groups
             if len(group.names) > 1 and not any(node.finished for node in group.nodes)
         ]
+        # A node that hides its version tells by its password hash what it can read.
+        hiding = [node for group in forming for node in group.nodes if not node.release]
+        view = self._each(
+            topology,
+            view,
+            [node for node in hiding if node.identity is None],
+            self._with_config,
+        )
+        leaders = []
+        for group in forming:
+            nodes = [node for each in group.nodes if (node := _node(view, each.pod)) is not None]
+            coordinator = _node(view, group.coordinator.pod) or group.coordinator
+            giver = finishes_for_all(nodes, coordinator)
+            leaders += [coordinator] if giver.pod == coordinator.pod else [coordinator, giver]
         view = self._each(
             topology,
             view,
