@@ -279,7 +279,8 @@ class Observer:
         view = self._reminded(topology, view)
         if not quick:
             view = self._with_volumes(topology, view)
-            view = self._with_leaders(topology, view)
+        view = self._with_leaders(topology, view)
+        if not quick:
             view = self._with_identities(topology, view)
         return self._diagnosed(view)
 
@@ -428,8 +429,10 @@ class Observer:
                 topology, view, verified, lambda client, node: replace(node, up=client.up())
             )
         if membership.elsewhere:
-            want(view.nodes, Part.UUID)
             view = self._with_others(topology, view, membership)
+            view = self._read(topology, view, {node.pod: Part.UUID for node in view.nodes})
+            if Membership.of(topology, view).survey.clones:
+                want(view.nodes, Part.FILES | Part.MAPS | Part.HISTORY)
         view = self._read(topology, view, wanted)
         view = self._with_blank(topology, view)
         if names := unclear(view.nodes):

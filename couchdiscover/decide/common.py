@@ -191,7 +191,7 @@ def notes_on_names(membership: Membership) -> tuple[str, ...]:
         notes.append(note)
     if note := refusals.cannot_grow_note(topology, nodes):
         notes.append(note)
-    if membership.elsewhere:
+    if membership.elsewhere and not membership.survey.clones:
         notes.append(refusals.elsewhere_note(membership))
     versions = sorted({node.version for node in nodes if node.version})
     if len(versions) > 1:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from couchdiscover.decide import refusals
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership, host_of, is_address
-from couchdiscover.decide.verification import hollow_pods
+from couchdiscover.decide.verification import cloned_note, hollow_pods
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
@@ -108,7 +108,8 @@ def _left_behind(membership: Membership) -> Iterable[Finding]:
 
 
 def _elsewhere(membership: Membership) -> Iterable[Finding]:
-    if alive := membership.elsewhere:
+    alive = membership.elsewhere
+    if alive and not membership.survey.clones:
         message = refusals.elsewhere_note(membership)
         yield Finding("elsewhere", Severity.INFO, alive, message)
 
@@ -180,6 +181,9 @@ def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
 def _volumes(membership: Membership) -> Iterable[Finding]:
     """Volumes that were lost or are damaged, and copies that are not what the maps say."""
     survey, copies = membership.survey, membership.view.copies
+    if cloned := cloned_note(survey):
+        others = tuple(sorted(clone.other for clone in survey.clones))
+        yield Finding("cloned", Severity.FAULT, others, cloned)
     names = {node.pod: node.name for node in membership.view.nodes}
     left = copies.left if copies is not None else {}
     for pod, witness in sorted(survey.lost.items()):
@@ -440,7 +444,7 @@ def _without_shards(
         if placed < len(members):
             continue
         holding = {name for holders in each.by_range.values() for name in holders}
-        for name in members - holding:
+        for name in (members & pods.keys()) - holding:
             absent_from.setdefault(name, []).append(each.database)
     for name, databases in sorted(absent_from.items()):
         pod = pods.get(name, name)

@@ -97,7 +97,7 @@ def _former_names(survey: Survey) -> str:
 def _clone(survey: Survey) -> Refuse | None:
     """A clone that has met its original, seen from either side."""
     for clone in survey.clones:
-        if survey.is_original(clone.pod):
+        if survey.is_original(clone):
             continue
         return Refuse(
             Unsafe,
@@ -112,7 +112,7 @@ def _clone(survey: Survey) -> Refuse | None:
 
 def cloned_note(survey: Survey) -> str | None:
     """The same on the original, which is not what is wrong."""
-    copies = sorted(clone.other for clone in survey.clones if survey.is_original(clone.pod))
+    copies = sorted(clone.other for clone in survey.clones if survey.is_original(clone))
     if not copies:
         return None
     where = sorted({name.partition("@")[2].partition(".")[2] or name for name in copies})
@@ -160,9 +160,10 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
 
 
 def few_copies(membership: Membership, node: NodeView, *, ahead: bool = False) -> tuple[str, ...]:
-    """System databases, by a node's maps, with fewer copies than they would get if made now.
+    """System databases, by a node's maps, of which one node alone has a copy of some range.
 
-    Looking ``ahead``: than they would get if every expected pod were a member.
+    Made before that node was joined, as a rule: logins and replications hang on it. Looking
+    ``ahead``, every expected pod counts as a member.
     """
     volume, details = node.volume, node.details
     if volume is None or volume.maps is None or details is None or details.placement:
@@ -176,7 +177,7 @@ def few_copies(membership: Membership, node: NodeView, *, ahead: bool = False) -
         and each.by_range
         and not each.conflicting
         and each.names <= members
-        and min(len(names) for names in each.by_range.values()) < wanted
+        and min(len(names) for names in each.by_range.values()) < min(wanted, 2)
     )
 
 
