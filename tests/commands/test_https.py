@@ -82,7 +82,7 @@ def whole(couchdiscover: Command, box: Sandbox, ca: Path) -> None:
     arguments = ("check", "--write", "--ca-file", str(ca), "-o", "json")
     ended: Ended = couchdiscover(*arguments, environment=box.environment())
     assert ended.code == 0, ended.err
-    assert {len(node["cluster_nodes"]) for node in ended.json["nodes"]} == {len(box.pods)}
+    assert {node["members"] for node in ended.json["nodes"]} == {len(box.pods)}
     for pod in box.pods:
         host, port = box.address(pod)
         with pytest.raises(requests.ConnectionError):
