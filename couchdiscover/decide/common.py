@@ -100,6 +100,8 @@ def finish(
     if len(giver.cluster_nodes) > 1:
         if giver.identity is None:  # without a secret it fails, after it has overwritten others'
             return Wait({giver.pod: Unread("its configuration", "/_node/_local/_config")})
+        if coordinator.databases is None:  # it may have been finished once, and nobody is a ghost
+            return Wait({coordinator.pod: Unread("whether it was finished once", "GET /_all_dbs")})
         if giver.identity.secret is None or giver.identity.old_secret:
             steps.append(SetSecret(giver.pod, to_finish=True))
     steps.append(FinishCluster(giver.pod, len(giver.cluster_nodes)))
@@ -113,15 +115,41 @@ def finish(
     return Do(tuple(steps), tuple(warnings))
 
 
-def databases_to_ensure(nodes: Sequence[NodeView], coordinator: NodeView) -> Do | Wait | None:
-    """Databases that were asked for: made where they do not exist, waited for where they do."""
-    known = coordinator.databases or frozenset()
-    if missing := [name for name in coordinator.unreadable if name not in known]:
+def databases_to_ensure(
+    nodes: Sequence[NodeView], coordinator: NodeView, members: Sequence[NodeView]
+) -> Do | Wait | None:
+    """Databases that were asked for: made where they do not exist, waited for where they do.
+
+    One exists as soon as any of the ``members`` knows it. A node that has just lost its volume does
+    not, for a moment; made anew there, its map would hide the other's documents.
+    """
+    knowing = [node for node in members if node.finished]
+    if missing := [
+        name for name in coordinator.unreadable if all(_lacks(node, name) for node in knowing)
+    ]:
         return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in missing))
     late: dict[str, Reason] = {
         node.pod: CannotOpen(node.unreadable) for node in nodes if node.unreadable
     }
     return Wait(late) if late else None
+
+
+def _lacks(node: NodeView, database: str) -> bool:
+    """Whether a node was seen not to know of a database."""
+    if node.databases is None:
+        return False
+    return database in node.unreadable and database not in node.databases
+
+
+def unread_identity(topology: Topology, nodes: Iterable[NodeView]) -> dict[str, Reason]:
+    """Nodes whose configuration could not be read: they may differ in anything."""
+    if len(topology.expected) == 1:
+        return {}
+    return {
+        node.pod: Unread("its configuration", "/_node/_local/_config")
+        for node in nodes
+        if node.identity is None
+    }
 
 
 def identity_steps(drifted: Drift, coordinator: NodeView) -> tuple[Step, ...]:

@@ -15,6 +15,7 @@ from couchdiscover.decide.verification import cloned_note, hollow_pods
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
+    Copies,
     NodeDetails,
     NodeView,
 )
@@ -185,21 +186,15 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
         others = tuple(sorted(clone.other for clone in survey.clones))
         yield Finding("cloned", Severity.FAULT, others, cloned)
     names = {node.pod: node.name for node in membership.view.nodes}
-    left = copies.left if copies is not None else {}
     for pod, witness in sorted(survey.lost.items()):
-        open_ = len(left.get(names[pod], ()))
-        state = (
-            f"{open_} of {copies.total.get(names[pod], open_)} shard copies are not proven complete"
-            if copies is not None and open_
-            else "its copies are complete again"
-        )
+        complete, state = _state_of_copies(copies, names[pod])
+        missed = "" if complete else "Until they are, reads through any node may miss documents; "
         yield Finding(
             "volume_lost",
-            Severity.FAULT if open_ else Severity.WARNING,
+            Severity.WARNING if complete else Severity.FAULT,
             (pod,),
-            f"{pod} has lost its volume ({witness} knows it with another one): {state}. Until then "
-            "reads through any node may miss documents; `couchdiscover run` has CouchDB fill them, "
-            "and marks the volume",
+            f"{pod} has lost its volume ({witness} knows it with another one): {state}. "
+            f"{missed}`couchdiscover run` has CouchDB fill them, and marks the volume",
         )
     for pod, files in sorted(survey.damaged.items()):
         yield Finding(
@@ -210,7 +205,7 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
             f"({named([file.path for file in files])}): `couchdiscover run` has CouchDB fill them",
         )
     if told := hollow_pods(survey, names):
-        yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unmarked)), told)
+        yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unproven)), told)
     for pod, name in sorted(survey.mismarked.items()):
         yield Finding(
             "marked_otherwise",
@@ -219,6 +214,17 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
             f"the mark on {pod}'s volume says that it was {name}, and all its files are in place; "
             "`couchdiscover run` renews it",
         )
+
+
+def _state_of_copies(copies: Copies | None, name: str) -> tuple[bool, str]:
+    """Whether a lost volume's copies are proven complete, and what there is to say."""
+    if copies is None or name not in copies.lost:
+        return False, "how far its copies are filled again could not be read"
+    open_ = len(copies.left.get(name, ())) + len(copies.unsourced.get(name, ()))
+    if open_:
+        total = copies.total.get(name, open_)
+        return False, f"{open_} of {total} shard copies are not proven complete"
+    return True, "its copies are complete again"
 
 
 def _consequence(nodes: Sequence[NodeView]) -> str:

@@ -128,7 +128,7 @@ def drift(
         for node in nodes:
             if node.identity is None or _value(node, key) == _value(giver, key):
                 continue
-            if _same_scheme(_value(node, key), _value(giver, key)):
+            if _may_take(node, giver, key):
                 pairs.setdefault((node.pod, giver.pod), []).append(key)
                 given.add(key)
             else:
@@ -139,9 +139,11 @@ def drift(
     ]
     apart = _unaccepted(nodes) if secret_intended else ()
     if secret_intended and apart and not steps and _all_exchange(nodes):
-        steps += [AnnounceSecret(node.pod) for node in nodes if node.identity is not None]
+        steps += [AnnounceSecret(node.pod) for node in _alike(nodes, apart)]
         apart = ()
-    secretless = bool(voting) and all(_value(node, "secret") is None for node in nodes)
+    secretless = bool(voting) and all(
+        node.identity is not None and node.identity.secret is None for node in nodes
+    )
     return Drift(
         tuple(steps),
         tuple(key for key in undecided if key in given),
@@ -201,11 +203,18 @@ def _clearly_older(node: NodeView, nodes: Sequence[NodeView]) -> bool:
     return all((node.uptime or 0.0) - uptime >= TIE_SECONDS for uptime in others)
 
 
-def _same_scheme(mine: str | Hash | None, theirs: str | Hash | None) -> bool:
-    """Whether a value may take another's place; a node without a hash tells no scheme."""
-    if isinstance(mine, Hash) and isinstance(theirs, Hash):
-        return mine.scheme == theirs.scheme
-    return True
+def _may_take(node: NodeView, giver: NodeView, key: str) -> bool:
+    """Whether a value may be written at a node: hashes only where it has such hashes itself.
+
+    An administrator who is not there yet tells no scheme; the one we log in as does.
+    """
+    mine, theirs = _value(node, key), _value(giver, key)
+    if not isinstance(theirs, Hash):
+        return True
+    known = mine if isinstance(mine, Hash) else _value(node, "admin")
+    if isinstance(known, Hash):
+        return known.scheme == theirs.scheme
+    return node.release[:2] == giver.release[:2]
 
 
 def finishes_for_all(nodes: Sequence[NodeView], coordinator: NodeView) -> NodeView:
@@ -238,6 +247,12 @@ def _unaccepted(nodes: Sequence[NodeView]) -> tuple[str, ...]:
     tried = [node for node in nodes if node.sessions is not None]
     pods = {node.pod for node in nodes if node.identity is not None}
     return tuple(n.pod for n in tried if n.sessions is not None and pods - n.sessions - {n.pod})
+
+
+def _alike(nodes: Sequence[NodeView], pods: Sequence[str]) -> list[NodeView]:
+    """Those nodes, and the others that have the same secret: one was tried for all of them."""
+    secrets = {n.identity.secret for n in nodes if n.pod in pods and n.identity is not None}
+    return [n for n in nodes if n.identity is not None and n.identity.secret in secrets]
 
 
 def _all_exchange(nodes: Sequence[NodeView]) -> bool:

@@ -583,6 +583,17 @@ class Survey:
         )
 
     @cached_property
+    def unproven(self) -> frozenset[str]:
+        """Pods whose mark does not say that they are themselves, and that are not lost: what lies
+        there is looked into before they are called verified."""
+        otherwise = {
+            node.pod
+            for node in self.nodes
+            if (mark := self.mark(node.pod)) is not None and mark.node != node.name
+        }
+        return self.unmarked | otherwise
+
+    @cached_property
     def mismarked(self) -> Mapping[str, str]:
         """Pods whose mark names another node, though files and maps are all right."""
         found = {}

@@ -16,7 +16,8 @@ from couchdiscover.net.deadline import Deadline
 from couchdiscover.output.report import Record
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.state.settings import Settings
-from tests.conftest import PASSWORD, REAL_PASSWORD, Command, Ended
+from tests.support.command import PASSWORD, REAL_PASSWORD, Command
+from tests.support.processes import Ended
 from tests.support.volumes import (
     Caller,
     Snapshot,

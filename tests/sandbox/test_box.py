@@ -177,6 +177,8 @@ def test_the_statefulset_looks_as_recorded() -> None:
         assert ours["status"]["readyReplicas"] == 3
         template = theirs["spec"].pop("template")["spec"]
         assert shape(ours["spec"].pop("template")["metadata"]) == {"labels": {"app": "str"}}
+        (claim,) = ours["spec"].pop("volumeClaimTemplates")  # the recorded one had an emptyDir
+        assert claim["metadata"] == {"name": "database-storage"}
         assert shape(ours["spec"]) == shape(theirs["spec"])
         assert {"volumes", "containers", "restartPolicy", "dnsPolicy"} <= template.keys()
         for pod in box.pods:
