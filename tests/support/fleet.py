@@ -27,15 +27,15 @@ class Wires(BaseAdapter):
         super().__init__()
         self.pod, self.node, self.fleet = pod, node, fleet
 
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *rest: Any, **more: Any) -> requests.Response:
         """One request and its answer."""
         target = str(request.path_url)
-        path, _, query = target.partition("?")
+        where, _, query = target.partition("?")
         headers = {key.lower(): str(value) for key, value in request.headers.items()}
         body = request.body or b""
         data = body.encode() if isinstance(body, str) else bytes(body)
         asked = Request(
-            str(request.method), target, unquote(path), dict(parse_qsl(query)), headers, data
+            str(request.method), target, unquote(where), dict(parse_qsl(query)), headers, data
         )
         self.fleet.asked.append((self.pod, asked))
         if not self.node.running:
@@ -66,6 +66,12 @@ class NearFleet(Fleet):
         self.nodes = nodes
         self.asked: list[tuple[str, Request]] = []
         self.meddle: Meddle = lambda _pod, _request: None
+        self.patience_seconds = 60.0
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a thread must be done."""
+        return self.patience_seconds
 
     def node(self, pod: Pod, address: Address) -> CouchNode:
         """The client of whichever node listens at this address."""

@@ -1,5 +1,7 @@
 """The mark: what it says, and that it is looked for after it was written."""
 
+from typing import Any
+
 from couchdiscover.couch.marks import KEPT, write_marks
 from couchdiscover.couch.observer import Observer
 from couchdiscover.decide.common import Policy
@@ -27,7 +29,7 @@ def look(place: Topology, fleet: NearFleet) -> ClusterView:
     return Observer(fleet, fleet.deadline, Scope.SET).look(place)
 
 
-def due(place: Topology, view: ClusterView, **policy: bool) -> tuple[str, ...]:
+def due(place: Topology, view: ClusterView, **policy: Any) -> tuple[str, ...]:
     decision = decide(place, view, Scope.SET, Policy(**policy))
     assert isinstance(decision, Done), decision
     return decision.marks

@@ -1,6 +1,7 @@
 """One look at all nodes: what is asked, of whom, and what becomes of what cannot be read."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from tests.support.fleet import NearFleet, near
 DATABASES = ("_users", "_replicator")
 
 
-def observer(fleet: NearFleet, scope: Scope = Scope.SET, **more: bool) -> Observer:
+def observer(fleet: NearFleet, scope: Scope = Scope.SET, **more: Any) -> Observer:
     return Observer(fleet, fleet.deadline, scope, **more)
 
 
