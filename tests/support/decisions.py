@@ -25,7 +25,7 @@ from couchdiscover.state.steps import (
     Wait,
 )
 from couchdiscover.state.topology import Address, Pod, Topology
-from couchdiscover.state.volumes import ShardFile, ShardMap, Volume
+from couchdiscover.state.volumes import Mark, ShardFile, ShardMap, Volume
 
 DOMAIN = "couchdb.db.svc.cluster.local"
 
@@ -74,7 +74,17 @@ def node(
     view = replace(view, volume=Volume(files=frozenset(), maps=()))
     if view.finished:
         view = replace(view, identity=SAME)
-    return replace(view, **more)
+    view = replace(view, up="ok", databases=frozenset())
+    return read(replace(view, **more))
+
+
+def read(node: NodeView) -> NodeView:
+    """The node with all that a look at its volume brings, as far as it has one."""
+    if node.volume is None or node.volume.traces is not None:
+        return node
+    uuid = f"{node.pod}'s"
+    mark = Mark(node.name, uuid, {erlang_name(n): (f"couchdb-{n}'s",) for n in range(6)})
+    return replace(node, volume=replace(node.volume, uuid=uuid, traces=(), mark=mark))
 
 
 def finished(ordinal: int, *others: int, **more: Any) -> NodeView:
