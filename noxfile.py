@@ -155,11 +155,7 @@ def package(session: nox.Session) -> None:
 @nox.session
 def mutation(session: nox.Session) -> None:
     """mutmut over the decision: how many changed lines the named test files notice."""
-<<<<<<< HEAD
     chosen = session.posargs or DECISION
-=======
-    chosen = session.posargs or ["tests/unit/test_decision.py"]
->>>>>>> main
     copy = Path(session.create_tmp()) / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     for folder in ("couchdiscover", "tests/support"):

@@ -412,7 +412,7 @@ def test_12_a_rotated_secret_is_not_undone(sandbox: Make, couchdiscover: Command
 
 
 def test_13_a_hash_of_another_scheme_is_left_alone(sandbox: Make, couchdiscover: Command) -> None:
-    box = assembled(couchdiscover, sandbox(3, pod_options={"couchdb-1": {"version": "3.3.3"}}))
+    box = assembled(couchdiscover, sandbox(3))
     old = "-pbkdf2-5eb63bbbe01eeed093cb22bb8f5acdc3,0123456789abcdef,10"
     node = box.node("couchdb-1")
     meddle(
@@ -428,8 +428,22 @@ def test_13_a_hash_of_another_scheme_is_left_alone(sandbox: Make, couchdiscover:
     assert ended.code == 0, ended.err
     (warning,) = [w for w in ended.json["warnings"] if "password hashes" in w]
     assert "couchdb-1" in warning
-    assert "3.3.3, 3.5.2" in warning
+    assert "of another scheme" in warning
     assert [r for r in changes(box)[before:] if r.path != "/_session"] == []
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="finish_cluster pushes the coordinator's hash to a CouchDB 3.3, which takes it for a "
+    "plain password: the login is refused there from then on, and the run ends with 5",
+)
+def test_13_a_fresh_set_of_mixed_versions_locks_nobody_out(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(3, pod_options={"couchdb-1": {"version": "3.3.3"}})
+    run(couchdiscover, box, "--timeout", "10s")
+    for pod in box.pods:
+        assert readable(box, pod, "/_node/_local"), f"the right password is refused at {pod}"
 
 
 SERVER = {"server": "CouchDB/3.3.3 (Erlang OTP/25)"}
