@@ -216,13 +216,13 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
     names = {node.pod: node.name for node in membership.view.nodes}
     for pod, witness in sorted(survey.lost.items()):
         complete, state = _state_of_copies(copies, names[pod])
+        missed = "" if complete else "Until they are, reads through any node may miss documents; "
         yield Finding(
             "volume_lost",
             Severity.WARNING if complete else Severity.FAULT,
             (pod,),
-            f"{pod} has lost its volume ({witness} knows it with another one): {state}. Until then "
-            "reads through any node may miss documents; `couchdiscover run` has CouchDB fill them, "
-            "and marks the volume",
+            f"{pod} has lost its volume ({witness} knows it with another one): {state}. "
+            f"{missed}`couchdiscover run` has CouchDB fill them, and marks the volume",
         )
     for pod, files in sorted(survey.damaged.items()):
         yield Finding(
@@ -247,7 +247,7 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
 def _state_of_copies(copies: Copies | None, name: str) -> tuple[bool, str]:
     """Whether a lost volume's copies are proven complete, and what there is to say."""
     if copies is None or name not in copies.lost:
-        return False, "it could not be read how far its copies are filled again"
+        return False, "how far its copies are filled again could not be read"
     open_ = len(copies.left.get(name, ())) + len(copies.unsourced.get(name, ()))
     if open_:
         total = copies.total.get(name, open_)
