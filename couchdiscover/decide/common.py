@@ -112,15 +112,30 @@ def finish(
     return Do(tuple(steps), tuple(warnings))
 
 
-def databases_to_ensure(nodes: Sequence[NodeView], coordinator: NodeView) -> Do | Wait | None:
-    """Databases that were asked for: made where they do not exist, waited for where they do."""
-    known = coordinator.databases or frozenset()
-    if missing := [name for name in coordinator.unreadable if name not in known]:
+def databases_to_ensure(
+    nodes: Sequence[NodeView], coordinator: NodeView, members: Sequence[NodeView]
+) -> Do | Wait | None:
+    """Databases that were asked for: made where they do not exist, waited for where they do.
+
+    One exists as soon as any of the ``members`` knows it. A node that has just lost its volume does
+    not, for a moment; made anew there, its map would hide the other's documents.
+    """
+    knowing = [node for node in members if node.finished]
+    if missing := [
+        name for name in coordinator.unreadable if all(_lacks(node, name) for node in knowing)
+    ]:
         return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in missing))
     late: dict[str, Reason] = {
         node.pod: CannotOpen(node.unreadable) for node in nodes if node.unreadable
     }
     return Wait(late) if late else None
+
+
+def _lacks(node: NodeView, database: str) -> bool:
+    """Whether a node was seen not to know of a database."""
+    if node.databases is None:
+        return False
+    return database in node.unreadable and database not in node.databases
 
 
 def unread_identity(topology: Topology, nodes: Iterable[NodeView]) -> dict[str, Reason]:

@@ -123,7 +123,7 @@ def drift(
         for node in nodes:
             if node.identity is None or _value(node, key) == _value(giver, key):
                 continue
-            if _same_scheme(_value(node, key), _value(giver, key)):
+            if _may_take(node, giver, key):
                 pairs.setdefault((node.pod, giver.pod), []).append(key)
             else:
                 kept.add(node.pod)
@@ -135,7 +135,9 @@ def drift(
     if secret_intended and apart and not steps and _all_exchange(nodes):
         steps += [AnnounceSecret(node.pod) for node in _alike(nodes, apart)]
         apart = ()
-    secretless = bool(voting) and all(_value(node, "secret") is None for node in nodes)
+    secretless = bool(voting) and all(
+        node.identity is not None and node.identity.secret is None for node in nodes
+    )
     return Drift(
         tuple(steps),
         tuple(undecided),
@@ -195,11 +197,18 @@ def _clearly_older(node: NodeView, nodes: Sequence[NodeView]) -> bool:
     return all((node.uptime or 0.0) - uptime >= TIE_SECONDS for uptime in others)
 
 
-def _same_scheme(mine: str | Hash | None, theirs: str | Hash | None) -> bool:
-    """Whether a value may take another's place; a node without a hash tells no scheme."""
-    if isinstance(mine, Hash) and isinstance(theirs, Hash):
-        return mine.scheme == theirs.scheme
-    return True
+def _may_take(node: NodeView, giver: NodeView, key: str) -> bool:
+    """Whether a value may be written at a node: hashes only where it has such hashes itself.
+
+    An administrator who is not there yet tells no scheme; the one we log in as does.
+    """
+    mine, theirs = _value(node, key), _value(giver, key)
+    if not isinstance(theirs, Hash):
+        return True
+    known = mine if isinstance(mine, Hash) else _value(node, "admin")
+    if isinstance(known, Hash):
+        return known.scheme == theirs.scheme
+    return node.release[:2] == giver.release[:2]
 
 
 def _accepted(nodes: Sequence[NodeView]) -> bool:
