@@ -201,10 +201,7 @@ class Observer:
             unreadable=unreadable,
         )
         if view.alone and (known is None or known.volume is None or not view.finished):
-            volume = read_volume(node, Part.FILES)
-            if volume.files:
-                volume = read_volume(node, Part.FILLED, volume)
-            view = replace(view, volume=volume)
+            view = replace(view, volume=_holdings(node))
         if self._compares(view):
             view = self._with_config(node, view)
         return view
@@ -397,6 +394,7 @@ class Observer:
 
     def _with_volumes(self, topology: Topology, view: ClusterView) -> ClusterView:
         """What lies on the volumes, as far as the decision may turn on it."""
+        view = self._with_lone(topology, view)
         membership = Membership.of(topology, view)
         wanted: dict[str, Part] = {}
 
@@ -404,7 +402,8 @@ class Observer:
             for node in nodes:
                 wanted[node.pod] = wanted.get(node.pod, Part(0)) | parts
 
-        laden = [n for n in view.nodes if n.alone and n.volume is not None and n.volume.files]
+        lone = [group.nodes[0] for group in membership.groups if len(group.names) == 1]
+        laden = [node for node in lone if node.volume is not None and node.volume.files]
         if laden:
             want(laden, Part.MAPS | Part.HISTORY | Part.UUID)
             leaders = [group.coordinator for group in membership.groups if group.exists]
@@ -446,6 +445,16 @@ class Observer:
                 ),
             )
         return self._with_evidence(topology, view) if verified else view
+
+    def _with_lone(self, topology: Topology, view: ClusterView) -> ClusterView:
+        """What nodes hold that list others, of which none is there: they are alone all the same."""
+        unknown = [n for n in Membership.of(topology, view).undetermined if n.volume is None]
+        return self._each(
+            topology,
+            view,
+            unknown,
+            lambda client, node: replace(node, volume=_holdings(client)),
+        )
 
     def _read(
         self, topology: Topology, view: ClusterView, wanted: Mapping[str, Part]
@@ -723,6 +732,12 @@ class Observer:
 
 
 # --- what is made of answers ---
+
+
+def _holdings(client: CouchNode) -> Volume:
+    """A node's files, and which of the system databases among them hold documents."""
+    volume = read_volume(client, Part.FILES)
+    return read_volume(client, Part.FILLED, volume) if volume.files else volume
 
 
 def _node(view: ClusterView, pod: str) -> NodeView | None:
