@@ -8,7 +8,7 @@ from dataclasses import replace
 from couchdiscover.couch.asking import Asker, node_of
 from couchdiscover.couch.client import CouchFailure, CouchNode
 from couchdiscover.couch.copies import Nodes, look_at
-from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
+from couchdiscover.couch.volumes import Part, read_histories, read_holdings, read_infos, read_volume
 from couchdiscover.decide.copies import lost_ranges, refilled, sample, unsourced
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.merging import unclear
@@ -27,6 +27,7 @@ MOST_OTHERS = 20
 
 def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
     """What lies on the volumes, as far as the decision may turn on it."""
+    view = _with_lone(asker, topology, view)
     membership = Membership.of(topology, view)
     wanted: dict[str, Part] = {}
 
@@ -34,7 +35,8 @@ def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
         for node in nodes:
             wanted[node.pod] = wanted.get(node.pod, Part(0)) | parts
 
-    laden = [n for n in view.nodes if n.alone and n.volume is not None and n.volume.files]
+    lone = [group.nodes[0] for group in membership.groups if len(group.names) == 1]
+    laden = [node for node in lone if node.volume is not None and node.volume.files]
     if laden:
         want(laden, Part.MAPS | Part.HISTORY | Part.UUID)
         leaders = [group.coordinator for group in membership.groups if group.exists]
@@ -74,6 +76,17 @@ def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
             ),
         )
     return _with_evidence(asker, topology, view) if verified else view
+
+
+def _with_lone(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """What nodes hold that list others, of which none is there: they are alone all the same."""
+    unknown = [n for n in Membership.of(topology, view).undetermined if n.volume is None]
+    return asker.each(
+        topology,
+        view,
+        unknown,
+        lambda client, node: replace(node, volume=read_holdings(client)),
+    )
 
 
 def _read(

@@ -10,7 +10,7 @@ from couchdiscover.couch.connectivity import likeliest_cause
 from couchdiscover.couch.evidence import with_volumes
 from couchdiscover.couch.identities import with_config, with_identities, with_leaders
 from couchdiscover.couch.memory import Watch
-from couchdiscover.couch.volumes import Part, read_volume
+from couchdiscover.couch.volumes import read_holdings
 from couchdiscover.decide.membership import Membership, host_of
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import (
@@ -162,10 +162,7 @@ class Observer(Asker):
             unreadable=unreadable,
         )
         if view.alone and (known is None or known.volume is None or not view.finished):
-            volume = read_volume(node, Part.FILES)
-            if volume.files:
-                volume = read_volume(node, Part.FILLED, volume)
-            view = replace(view, volume=volume)
+            view = replace(view, volume=read_holdings(node))
         if self._compares(view):
             view = with_config(self, node, view)
         return view
