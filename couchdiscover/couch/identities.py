@@ -6,7 +6,7 @@ from functools import partial
 from couchdiscover.couch.asking import Asker, node_of
 from couchdiscover.couch.client import CouchNode
 from couchdiscover.couch.configuration import details_of, identity_of
-from couchdiscover.decide.identity import needs_sessions, needs_uptime
+from couchdiscover.decide.identity import finishes_for_all, needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership
 from couchdiscover.state.nodes import ClusterView, NodeView
 from couchdiscover.state.topology import Topology
@@ -23,11 +23,25 @@ def with_config(asker: Asker, node: CouchNode, view: NodeView) -> NodeView:
 
 def with_leaders(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
     """The configuration, and the databases, of those through which a cluster is finished."""
-    leaders = [
-        group.coordinator
+    forming = [
+        group
         for group in Membership.of(topology, view).groups
         if not group.coordinator.alone and not any(node.finished for node in group.nodes)
     ]
+    # A node that hides its version tells by its password hash what it can read.
+    hiding = [node for group in forming for node in group.nodes if not node.release]
+    view = asker.each(
+        topology,
+        view,
+        [node for node in hiding if node.identity is None],
+        partial(with_config, asker),
+    )
+    leaders = []
+    for group in forming:
+        nodes = [node for each in group.nodes if (node := node_of(view, each.pod)) is not None]
+        coordinator = node_of(view, group.coordinator.pod) or group.coordinator
+        giver = finishes_for_all(nodes, coordinator)
+        leaders += [coordinator] if giver.pod == coordinator.pod else [coordinator, giver]
     view = asker.each(
         topology,
         view,
