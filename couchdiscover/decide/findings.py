@@ -51,11 +51,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was read besides membership. ``unread`` says, by its name, why a thing was not."""
+    """What was read besides membership. ``unread`` says, by its name, why a thing was not.
+
+    ``rolled_back`` are databases with a copy that is an older state of itself than its peers have
+    seen; ``not_compared`` is how many copies were left out of that look.
+    """
 
     details: tuple[NodeDetails, ...] = ()
     shard_maps: tuple[ShardMap, ...] = ()
     unread: tuple[tuple[str, str], ...] = ()
+    rolled_back: tuple[str, ...] = ()
+    not_compared: int = 0
 
 
 def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, ...]:
@@ -76,6 +82,7 @@ def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, .
         *_versions(view.nodes),
         *_unlasting(membership),
         *_volumes(membership),
+        *_rolled_back(inspection),
     ]
     order = list(Severity)
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
@@ -176,6 +183,27 @@ def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
             tuple(node.pod for node in nodes),
             "no node has a chttpd_auth secret, so no session of one holds on another; "
             "`couchdiscover run` mends it",
+        )
+
+
+def _rolled_back(inspection: Inspection) -> Iterable[Finding]:
+    """Copies of an older snapshot under their own name."""
+    if names := inspection.rolled_back:
+        yield Finding(
+            "rolled_back",
+            Severity.FAULT,
+            names,
+            f"{named(names)}: some copy is an older state of itself than the others have seen, as "
+            "after a snapshot of one volume was restored: changes heal by themselves, and purged "
+            "documents come back through all nodes; `couchdiscover adopt` puts it right",
+        )
+    if inspection.not_compared:
+        yield Finding(
+            "copies_not_compared",
+            Severity.INFO,
+            (),
+            f"{inspection.not_compared} pairs of shard copies were not compared: there are too "
+            "many for one look",
         )
 
 
