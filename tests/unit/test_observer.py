@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from couchdiscover.couch.configuration import details_of
 from couchdiscover.couch.executor import execute
-from couchdiscover.couch.observer import Observer, details_of
+from couchdiscover.couch.observer import Observer
 from couchdiscover.decide.decision import decide
 from couchdiscover.sandbox.http import Response
 from couchdiscover.state.nodes import (

@@ -59,6 +59,34 @@ def test_finishing_waits_for_every_node_and_goes_through_the_coordinator() -> No
     assert isinstance(decide(topology(), view(*one_sided), Scope.SET), Wait)
 
 
+OLD, NEW = Hash("old", "pbkdf2,10"), Hash("new", "pbkdf2:sha256,600000")
+
+
+@pytest.mark.parametrize(
+    ("versions", "hashes", "through"),
+    [
+        (("3.5.2", "3.3.3", "3.3.3"), (NEW, OLD, OLD), 1),
+        (("3.5.2", "3.5.2", "3.3.3"), (NEW, NEW, OLD), 2),
+        (("3.3.3", "3.5.2", "3.5.2"), (OLD, NEW, NEW), 0),
+        (("3.5.2", "3.4.3", "3.4.3"), (NEW, NEW, NEW), 0),
+        (("3.5.2", "3.4.3", None), (NEW, NEW, NEW), 0),
+        ((None, None, None), (NEW, NEW, OLD), 2),
+        (("3.5.2", "3.5.2", "3.5.2"), (NEW, NEW, OLD), 0),  # an old hash that a new node reads
+    ],
+)
+def test_mixed_versions_are_finished_through_a_node_whose_hash_all_can_read(
+    versions: tuple[str | None, ...], hashes: tuple[Hash, ...], through: int
+) -> None:
+    everybody = names(0, 1, 2)
+    joined = [
+        node(n, everybody, version=versions[n], identity=Identity(hashes[n], "b", "c"))
+        for n in range(3)
+    ]
+    expected = [f"finish_cluster couchdb-{through}"]
+    assert kinds(decide(topology(), view(*joined), Scope.SET)) == expected
+    assert kinds(decide(topology(own=1), view(*joined), Scope.POD)) == expected
+
+
 def test_a_coordinator_without_a_secret_gets_one_before_finishing() -> None:
     everybody = names(0, 1)
     bare = Identity(Hash("admin"), "uuid", None)
