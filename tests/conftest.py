@@ -1,5 +1,6 @@
 """What the tests share: the real command as a subprocess, and sandboxes for it to run against."""
 
+import functools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from couchdiscover.sandbox import Sandbox
+from tests.support.releases import SIMULATED, real_homes, release_of
 
 PASSWORD = "pass/word+with ünusual=signs"
 """Marked, so that it can be looked for in every output; it is neither ASCII nor URL-safe."""
@@ -122,18 +124,21 @@ def sandbox() -> Iterator[Callable[..., Sandbox]]:
         box.__exit__(None, None, None)
 
 
-@pytest.fixture(params=["simulated", "real"])
+def _id(release: str | Path | None) -> str:
+    if release is None:
+        return "real"
+    # A release lies in a folder of any name, most often "couchdb"; its version is below.
+    return f"simulated-{release}" if isinstance(release, str) else f"real-{release_of(release)}"
+
+
+@pytest.fixture(params=[*SIMULATED, *(real_homes() or [None])], ids=_id)
 def any_sandbox(
     request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
 ) -> Callable[..., Sandbox]:
-    """Sandboxes of simulated nodes, and of real ones where COUCHDB_HOME names a release."""
-    if request.param == "simulated":
-        return sandbox
-    home = os.environ.get("COUCHDB_HOME")
-    if not home:
+    """Sandboxes of simulated nodes of every version, and of real ones of every release there is."""
+    release = request.param
+    if isinstance(release, str):
+        return functools.partial(sandbox, version=release)
+    if release is None:
         pytest.skip("COUCHDB_HOME names no CouchDB release: not tried against real nodes")
-
-    def make(nodes: int = 3, **options: Any) -> Sandbox:
-        return sandbox(nodes, real=Path(home), password=REAL_PASSWORD, **options)
-
-    return make
+    return functools.partial(sandbox, real=release, password=REAL_PASSWORD)

@@ -91,12 +91,14 @@ class Sandbox:
     Kubernetes without EndpointSlices. ``pace`` multiplies CouchDB's simulated delays. ``running``
     says whether the nodes are up from the start. ``tls`` has the nodes serve https, ``api_tls`` the
     API; ``token`` makes the API ask for one, which the kubeconfig then has. ``node_options`` are
-    further arguments of every node, ``pod_options`` of single ones, by pod. With ``real``, a folder
-    that holds a CouchDB release, the nodes are real, and whoever asks them asks them directly:
-    ``intercept`` is then for the API only. With ``front`` the sandbox listens in their place and
-    passes on what comes, so that their requests are intercepted and recorded too. ``volumes`` are
-    what pods start on, by pod: those of another set, say. With ``beside`` it is another
-    StatefulSet on the network and the Kubernetes API of that sandbox, which ends it as well.
+    further arguments of every node, ``pod_options`` of single ones, by pod. ``version`` is the
+    release that simulated nodes are of. With ``real``, a folder that holds a CouchDB release, the
+    nodes are real (single ones of another release by a ``home`` among the ``pod_options``), and
+    whoever asks them asks them directly: ``intercept`` is then for the API only. With ``front`` the
+    sandbox listens in their place and passes on what comes, so that their requests are intercepted
+    and recorded too. ``volumes`` are what pods start on, by pod: those of another set, say. With
+    ``beside`` it is another StatefulSet on the network and the Kubernetes API of that sandbox,
+    which ends it as well.
 
     All methods may be called from any thread but the sandbox's own (see ``intercept``).
 
@@ -124,6 +126,7 @@ class Sandbox:
         running: bool = True,
         tls: ssl.SSLContext | None = None,
         real: Path | None = None,
+        version: str | None = None,
         front: bool = False,
         api_tls: ssl.SSLContext | None = None,
         token: str | None = None,
@@ -175,6 +178,8 @@ class Sandbox:
         self._front = front or real is None
         self._real_port = self._addresses.port
         self._node_options = dict(node_options or {})
+        if version is not None and real is None:
+            self._node_options.setdefault("version", version)
         self._pod_options = dict(pod_options or {})
         self._volumes: dict[str, AnyVolume] = dict(volumes or {})
         self._pods: dict[str, _Pod] = {}
@@ -339,6 +344,27 @@ class Sandbox:
             self._stop(pod)
             self._pods[pod].node.restart_as_official_image()
             self._start([pod])
+            self._publish()
+
+    def upgrade(self, pod: str, release: str | Path) -> None:
+        """Replaces a pod by one of another release, its volume kept; a running one runs again.
+
+        ``release`` is a version, or, where nodes are real, the folder that holds it. Raises
+        TypeError where it is the other one of these.
+        """
+        with self._lock:
+            node = self._pods[pod].node
+            was_running = node.running
+            self._stop(pod)
+            match node, release:
+                case RealNode(), Path():
+                    node.upgrade(release)
+                case Node(), str():
+                    node.upgrade(release)
+                case _:
+                    raise TypeError(f"{release!r} is no release for {pod}")
+            if was_running:
+                self._start([pod])
             self._publish()
 
     def wipe(self, pod: str, *, data: bool = True, config: bool = True) -> None:

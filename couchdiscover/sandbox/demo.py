@@ -152,7 +152,7 @@ def play(name: str, nodes: int, say: Say) -> int:
     With COUCHDB_HOME in the environment the nodes are real ones of that CouchDB release.
     """
     scenario = SCENARIOS[name]
-    home = os.environ.get("COUCHDB_HOME")
+    home = os.environ.get("COUCHDB_HOME", "").split(os.pathsep)[0]
     kind = f"real CouchDB nodes ({home})" if home else "simulated CouchDB nodes"
     say(f"Setting up a Kubernetes API and {nodes} {kind} on loopback ...")
     with _stage(scenario, nodes, Path(home) if home else None, say) as stage:

@@ -25,6 +25,14 @@ _GUARD = 'read -r _ || kill -KILL "-$1"'
 """Waits for the end of its standard input, which comes when we end, in whatever way."""
 
 
+def program(home: Path) -> Path:
+    """What starts CouchDB in a release; raises FileNotFoundError where it holds none."""
+    found = home / "bin" / "couchdb"
+    if not found.is_file():
+        raise FileNotFoundError(f"no CouchDB in {home}: {found} is missing")
+    return found
+
+
 class RealNetwork:
     """What real nodes share: the release, a folder, the hosts file, the port of the distribution.
 
@@ -35,10 +43,8 @@ class RealNetwork:
     def __init__(
         self, home: Path, folder: Path, hosts: Mapping[str, str], addresses: Addresses
     ) -> None:
-        self.program = home / "bin" / "couchdb"
-        if not self.program.is_file():
-            raise FileNotFoundError(f"no CouchDB in {home}: {self.program} is missing")
         self.home = home
+        program(home)
         self.folder = folder
         self.hosts = dict(hosts)
         self.port = addresses.free_port(next(iter(self.hosts.values())))
@@ -59,6 +65,7 @@ class RealNode:
     """One real node. The arguments are those of the simulated ``Node``, as far as they apply.
 
     The configuration is the release's, with what the official image's environment would add on top.
+    ``home`` is a release of this node's own. Raises FileNotFoundError where that is none.
     """
 
     requests = None
@@ -75,13 +82,17 @@ class RealNode:
         password: str = "secret",  # noqa: S107
         uuid: str | None = None,
         secret: str | None = "sandbox",  # noqa: S107
-        cookie: str = "monster",
+        cookie: str = "sandbox-cookie",
         n: int | None = None,
         single_node: bool = False,
         lockout: bool = True,
         require_valid_user: bool = False,
+        ini: Mapping[str, Mapping[str, str]] | None = None,
+        home: Path | None = None,
     ) -> None:
         self.network = network
+        self.home = home or network.home
+        program(self.home)
         self.name = name
         self.host = name.partition("@")[2]
         self.address = address
@@ -103,6 +114,8 @@ class RealNode:
         }
         if uuid is not None:
             self._sections["couchdb"]["uuid"] = uuid
+        for section, values in (ini or {}).items():
+            self._sections.setdefault(section, {}).update(values)
         shutil.rmtree(self.folder, ignore_errors=True)  # of a pod of this name that is gone
         self.data.mkdir(parents=True)
         self._write_fixed_files()
@@ -139,7 +152,7 @@ class RealNode:
         }
         with (self.folder / "console.log").open("ab") as console:
             self._process = subprocess.Popen(  # noqa: S603
-                [self.network.program],
+                [program(self.home)],
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -206,6 +219,18 @@ class RealNode:
         self._reset_config()
         self.start()
 
+    def upgrade(self, home: Path) -> None:
+        """Is of another release from the next start on: data kept, configuration made anew.
+
+        Raises RuntimeError while it is running, FileNotFoundError where there is no release.
+        """
+        if self.running:
+            raise RuntimeError(f"{self.name} is running")
+        program(home)
+        self.home = home
+        self._write_fixed_files()
+        self._reset_config()
+
     def wipe(self, *, data: bool = True, config: bool = True) -> None:
         """Loses what was stored; a node that was running is running again afterwards."""
         was_running = self.running
@@ -245,7 +270,7 @@ class RealNode:
 
     def _ini_files(self) -> list[Path]:
         # CouchDB writes its changes to the last one.
-        etc = self.network.home / "etc"
+        etc = self.home / "etc"
         return [etc / "default.ini", self.folder / "node.ini", self.folder / "local.ini"]
 
     def _write_fixed_files(self) -> None:
@@ -278,7 +303,7 @@ class RealNode:
     def _release_arguments(self) -> list[str]:
         """The release's own arguments, without those that say who a node is."""
         own = ("-name", "-sname", "-setcookie", "-kernel inet_dist_use_interface")
-        lines = (self.network.home / "etc" / "vm.args").read_text().splitlines()
+        lines = (self.home / "etc" / "vm.args").read_text().splitlines()
         return [line for line in lines if line.strip() and not line.startswith(("#", *own))]
 
     def _reset_config(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.benchmarks import clusters, startup
 from tests.benchmarks.measure import Row
 from tests.benchmarks.plot import draw
+from tests.support.releases import real_homes
 
 HERE = Path(__file__).parent
 SIZES = (1, 3, 10, 100, 1000)
@@ -27,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=HERE / "results.json", metavar="FILE")
     options = parser.parse_args(arguments)
     runs = options.runs
-    home = Path(os.environ["COUCHDB_HOME"]) if os.environ.get("COUCHDB_HOME") else None
-    homes = [None] if home is None else [None, home]
+    homes = [None, *real_homes()]
 
     def requests() -> list[Row]:
         rows, found = clusters.counts([size for size in SIZES if size <= options.nodes])

@@ -1,6 +1,5 @@
 """One nursery for all proofs, and the seed in the header of whatever fails."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 
 from couchdiscover.sandbox import Sandbox
 from tests.proof.harness import COOKIE, DRAWS, PASSWORD, SEED, Nursery
+from tests.support.releases import real_homes
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,11 +44,12 @@ def make() -> Callable[..., Sandbox]:
 @pytest.fixture
 def make_real(make: Callable[..., Sandbox]) -> Callable[..., Sandbox]:
     """Makes the same of real nodes, each behind a front; they have a pace of their own."""
-    home = os.environ.get("COUCHDB_HOME")
-    if not home:
+    homes = real_homes()
+    if not homes:
         pytest.skip("COUCHDB_HOME names no CouchDB release")
 
     def made(nodes: int = 3, **options: Any) -> Sandbox:
-        return make(nodes, real=Path(home), front=True, **options)
+        # One release is enough here; where there are several it is the first that is named.
+        return make(nodes, real=homes[0], front=True, **options)
 
     return made

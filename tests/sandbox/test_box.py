@@ -25,6 +25,7 @@ from couchdiscover.sandbox import Proceed, Sandbox, loopback
 from couchdiscover.sandbox import box as box_module
 from couchdiscover.sandbox.http import Loop, Request, Response, Wire
 from couchdiscover.sandbox.real import RealNetwork, RealNode
+from tests.support.releases import real_homes
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "k8s-1.36.2"
 LOGIN = ("admin", "pass wörd".encode())
@@ -649,17 +650,37 @@ def test_a_hundred_nodes_are_nothing_special() -> None:
     assert time.monotonic() - started < 10
 
 
+def release(box: Sandbox, pod: str) -> str:
+    return ask(box, pod, "/").headers["server"].split()[0].partition("/")[2]
+
+
+def test_nodes_of_different_releases_and_their_upgrade() -> None:
+    with make(2, version="3.3.3", pod_options={"couchdb-1": {"version": "3.5.2"}}) as box:
+        join(box, "couchdb-1", "couchdb-0")
+        assert [release(box, pod) for pod in box.pods] == ["3.3.3", "3.5.2"]
+        assert len(members(box, "couchdb-0")) == 2
+        box.upgrade("couchdb-0", "3.4.3")
+        assert release(box, "couchdb-0") == "3.4.3"
+        assert len(members(box, "couchdb-0")) == 2
+        box.stop("couchdb-1")
+        box.upgrade("couchdb-1", "3.3.3")
+        assert not box.nodes["couchdb-1"].running
+        box.start("couchdb-1")
+        assert release(box, "couchdb-1") == "3.3.3"
+        box.scale(3)
+        assert release(box, "couchdb-2") == "3.3.3"
+        with pytest.raises(TypeError, match="no release"):
+            box.upgrade("couchdb-0", Path("/"))
+
+
 # --- real nodes ---
 
-HOME = os.environ.get("COUCHDB_HOME")
-needs_couchdb = pytest.mark.skipif(
-    HOME is None, reason="COUCHDB_HOME names no installed CouchDB release"
-)
 
-
-@needs_couchdb
-def test_real_nodes_form_a_cluster() -> None:
-    with make(2, real=Path(HOME or "")) as box:
+@pytest.mark.parametrize("home", real_homes() or [None], ids=str)
+def test_real_nodes_form_a_cluster(home: Path | None) -> None:
+    if home is None:
+        pytest.skip("COUCHDB_HOME names no installed CouchDB release")
+    with make(2, real=home) as box:
         join(box, "couchdb-1", "couchdb-0")
         for pod in box.pods:
             until(lambda pod=pod: len(members(box, pod)) == 2)
@@ -677,6 +698,19 @@ def test_real_nodes_form_a_cluster() -> None:
         assert len(members(box, "couchdb-1")) == 1
         box.scale(3)
         assert len(members(box, "couchdb-2")) == 1
+
+
+@pytest.mark.skipif(len(real_homes()) < 2, reason="COUCHDB_HOME names no two CouchDB releases")
+def test_real_nodes_of_two_releases_are_one_cluster_before_and_after_an_upgrade() -> None:
+    new, *_, old = real_homes()
+    with make(2, real=new, pod_options={"couchdb-1": {"home": old}}) as box:
+        join(box, "couchdb-1", "couchdb-0")
+        for pod in box.pods:
+            until(lambda pod=pod: len(members(box, pod)) == 2)
+        assert release(box, "couchdb-0") != release(box, "couchdb-1")
+        box.upgrade("couchdb-1", new)
+        assert release(box, "couchdb-0") == release(box, "couchdb-1")
+        until(lambda: len(members(box, "couchdb-1")) == 2)
 
 
 def until(condition: Any, seconds: float = 45) -> None:

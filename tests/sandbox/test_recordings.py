@@ -75,14 +75,14 @@ class Stage(Network):
             node.databases.auth_design_after = math.inf
         return list(self.nodes.values())
 
-    async def play(self, count: int) -> None:
-        """Replays the scenario's next exchanges."""
+    async def play(self, count: int, pause: float = 0.5) -> None:
+        """Replays the scenario's next exchanges, so many seconds apart."""
         for _ in range(count):
             number = self.todo.pop(0)
             if number in NOT_REPLAYED:
                 continue
             await self._replay(number, RECORDED[number])
-            self.wait(0.5)
+            self.wait(pause)
 
     async def _replay(self, number: int, item: dict[str, Any]) -> None:
         index = int(item["node"].rpartition(" ")[2])
@@ -202,7 +202,7 @@ async def states(stage: Stage) -> None:
     stage.set_up(1, bind_address="127.0.0.1", admins={}, lockout=False)
     await stage.play(20)
     stage.set_up(2, lockout=False)
-    await stage.play(62)
+    await stage.play(62, pause=0.05)  # _users has no design document yet
     stage.set_up(1, n=1, lockout=False)
     await stage.play(8)
     await stage.play(6)
@@ -276,6 +276,7 @@ async def finish(stage: Stage) -> None:
     third = stage.set_up(3)[2]
     await stage.play(2)
     third.freeze()
+    stage.wait(70)  # as long as they are connected, there is no answer at all
     await stage.play(1)
     stage.set_up(1)
     await stage.play(1)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -16,12 +17,14 @@ from couchdiscover.sandbox.couchdb.config import derive, salt_of, verify
 from couchdiscover.sandbox.couchdb.databases import Databases
 from couchdiscover.sandbox.couchdb.member import Member
 from couchdiscover.sandbox.couchdb.network import Network
+from couchdiscover.sandbox.couchdb.sessions import SESSION_SECONDS
 from couchdiscover.sandbox.couchdb.user import User
+from couchdiscover.sandbox.couchdb.versions import Traits
 from couchdiscover.sandbox.http import Request, Response
 
 LOCKOUT_FAILURES = 5
-SESSION_SECONDS = 600
-HANDLERS = ["cookie", "default"]
+_NO_COOKIE = "AuthSession=; Version=1; Path=/; HttpOnly"
+_SHA1, _SHA256 = Traits("3.3.3"), Traits("3.5.2")
 
 
 def basic(request: Request) -> tuple[str, str] | None:
@@ -47,13 +50,17 @@ class Accounts:
         """When an admin's password can be right, by the network's clock: after the first boot."""
         self.lockout_seconds = 300.0
         """How long an account stays locked; not a delay, so the network's pace leaves it alone."""
+        self.handlers: tuple[str, ...] = ()
+        """The ways to log in. They are read when the process starts; a later change of the setting
+        changes nothing."""
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
         self._known: set[tuple[str, str, str]] = set()
 
-    def forget(self) -> None:
-        """What a restart of the process forgets."""
+    def boot(self) -> None:
+        """What a start of the process forgets and reads anew."""
         self._failures.clear()
         self._known.clear()
+        self.handlers = self._node.config.authentication_handlers
 
     @property
     def hashing_admins(self) -> bool:
@@ -71,8 +78,8 @@ class Accounts:
     def user(self, request: Request) -> User:
         """Whom the request comes from; raises RefusalError."""
         node = self._node
-        user = self._from_cookie(request)
-        given = basic(request)
+        user = self._from_cookie(request) if "cookie" in self.handlers else None
+        given = basic(request) if "default" in self.handlers else None
         if user is None and given is not None:
             user = self.login(given[0], given[1], request.client)
         if user is not None:
@@ -83,9 +90,32 @@ class Accounts:
             raise self._denied("Authentication required.")
         return User()
 
+    def authorize(self, user: User, method: str, path: list[str]) -> None:
+        """Raises RefusalError where a path is for admins only, whether it is known or not.
+
+        By CouchDB's source, src/chttpd/src/chttpd_auth_request.erl.
+        """
+        traits = self._node.traits
+        if not traits.clustered:
+            return
+        match path:
+            case ["_node", _, "_system" | "_stats" | "_prometheus", *_]:
+                user.must_be_admin("You are not a server admin or read-only metrics user")
+            case ["_up" | "_uuids" | "_session" | "_replicate" | "_utils", *_]:
+                pass
+            case ["_all_dbs" | "_dbs_info" | "_active_tasks"] if not traits.names_itself:
+                pass
+            case ["_users" | "_replicator"] if method not in ("PUT", "DELETE"):
+                pass
+            case ["_users" | "_replicator", below, *_] if below not in ("_all_docs", "_changes"):
+                pass
+            case [first, *_] if first.startswith("_"):
+                user.must_be_admin()
+
     def login(self, name: str, password: str, client: str) -> User:
         """Checks a password, as the lockout allows; raises RefusalError."""
-        locks = self._node.config.get("chttpd_auth_lockout", "mode", "enforce") == "enforce"
+        locks = self._node.traits.locks_out
+        locks &= self._node.config.get("chttpd_auth_lockout", "mode", "enforce") == "enforce"
         now = self._network.now()
         failures, last = self._failures.get((client, name), (0, now))
         if now - last >= self.lockout_seconds:
@@ -103,14 +133,13 @@ class Accounts:
         """Answers ``/_session``."""
         match request.method:
             case "GET" | "HEAD":
-                info: dict[str, Any] = {"authentication_handlers": HANDLERS}
+                info: dict[str, Any] = {"authentication_handlers": list(self.handlers)}
                 if user.by is not None:
                     info["authenticated"] = user.by
                 context = {"name": user.name, "roles": list(user.roles)}
                 return Response(200, {"ok": True, "userCtx": context, "info": info})
             case "DELETE":
-                clear = "AuthSession=; Version=1; Path=/; HttpOnly"
-                return Response(200, OK, {"set-cookie": clear})
+                return Response(200, OK, {"set-cookie": _NO_COOKIE})
             case _:
                 return self._open_session(request)
 
@@ -126,19 +155,26 @@ class Accounts:
         name, password = (
             str(form.get(key, "")) if isinstance(form, dict) else "" for key in ("name", "password")
         )
-        user = self.login(name, password, request.client)
-        config = self._node.config
-        if config.secret is None:
-            config.set("chttpd_auth", "secret", secrets.token_hex(16))
+        try:
+            user = self.login(name, password, request.client)
+        except LoginError as error:
+            response = error.response
+            if response.status == 401:
+                response = replace(response, headers={**response.headers, "set-cookie": _NO_COOKIE})
+            raise LoginError(response) from None
+        known = self._node.secrets
+        if known.current is None:
+            self._node.configure("chttpd_auth", "secret", secrets.token_hex(16))
         expires = formatdate(self._network.wall() + SESSION_SECONDS, usegmt=True)
-        cookie = f"AuthSession={self._sign(name, int(time.time()))}; Version=1; Expires={expires}"
+        value = self._sign(known.current or "", name, int(time.time()))
+        cookie = f"AuthSession={value}; Version=1; Expires={expires}"
         cookie += f"; Max-Age={SESSION_SECONDS}; Path=/; HttpOnly"
         body = {"ok": True, "name": name, "roles": list(user.roles)}
         return Response(200, body, {"set-cookie": cookie})
 
-    def _sign(self, name: str, issued: int) -> str:
+    def _sign(self, secret: str, name: str, issued: int) -> str:
         text = f"{name}:{issued:X}:".encode()
-        key = (self._node.config.secret or "") + salt_of(self._stored(name))
+        key = secret + salt_of(self._stored(name))
         mac = hmac.new(key.encode(), text, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(text + mac).decode().rstrip("=")
 
@@ -148,18 +184,21 @@ class Accounts:
             morsel = SimpleCookie(request.headers.get("cookie", "")).get("AuthSession")
         except CookieError:
             return None
-        if morsel is None or not morsel.value or self._node.config.secret is None:
+        known = self._node.secrets
+        if morsel is None or not morsel.value or known.current is None:
             return None
         value = morsel.value
         try:
             raw = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
             name, issued = (part.decode() for part in raw.split(b":", 2)[:2])
             age = time.time() - int(issued, 16)
-            signed = self._sign(name, int(issued, 16))
+            signed = [self._sign(secret, name, int(issued, 16)) for secret in known.accepted]
         except (ValueError, binascii.Error):
             return None
         roles = self._roles(name)
-        if roles is None or age > SESSION_SECONDS or not hmac.compare_digest(signed, value):
+        if roles is None or age > SESSION_SECONDS:
+            return None
+        if not any(hmac.compare_digest(one, value) for one in signed):
             return None
         return User(name, roles, "cookie")
 
@@ -185,7 +224,8 @@ class Accounts:
         document = self._user_document(name)
         if document is None:
             return None
-        digest = derive(password, str(document.get("salt", "")))
+        made_by = _SHA256 if document.get("pbkdf2_prf") == "sha256" else _SHA1
+        digest = derive(password, str(document.get("salt", "")), made_by)
         if not hmac.compare_digest(digest, str(document.get("derived_key", ""))):
             return None
         return User(name, tuple(document.get("roles", ())), "default")

@@ -16,7 +16,7 @@ from couchdiscover.sandbox.couchdb.answers import (
     missing,
     not_allowed,
 )
-from couchdiscover.sandbox.couchdb.config import derive
+from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, hash_user
 from couchdiscover.sandbox.couchdb.documents import (
     Atom,
     ConflictError,
@@ -27,6 +27,7 @@ from couchdiscover.sandbox.couchdb.documents import (
 )
 from couchdiscover.sandbox.couchdb.member import Member
 from couchdiscover.sandbox.couchdb.network import Network
+from couchdiscover.sandbox.couchdb.placement import groups
 from couchdiscover.sandbox.couchdb.user import User
 from couchdiscover.sandbox.couchdb.volume import (
     AUTH_DESIGN,
@@ -42,6 +43,10 @@ AUTH_DESIGN_AFTER = 5.0
 """Seconds until CouchDB looks again for a ``_users`` that was not there, and puts its design
 document in (CouchDB's source, src/chttpd/src/chttpd_auth_cache.erl)."""
 
+_ILLEGAL = (
+    "Only lowercase characters (a-z), digits (0-9), and any of the characters _, $, (, ), +, -, "
+    "and / are allowed. Must begin with a letter."
+)
 _NAME = re.compile(r"[a-z][a-z0-9_$()+/-]*|_[a-z][a-z0-9_]*")
 _PARTITIONED: Json = {
     Atom("partitioned"): True,
@@ -52,6 +57,11 @@ _PARTITIONED: Json = {
 def no_shards() -> RefusalError:
     """None of the nodes that a shard map names can be reached."""
     return crash("internal_server_error", "No DB shards could be opened.")
+
+
+def no_room() -> RefusalError:
+    """The volume is full; CouchDB says no more than this (seen on 3.5.2 and 3.3.3)."""
+    return fault(500, "error", "internal_server_error")
 
 
 class Databases:
@@ -91,27 +101,32 @@ class Databases:
         q: int = DEFAULT_Q,
         n: int | None = None,
         *,
+        placement: str | None = None,
         props: bool,
         partitioned: bool = False,
     ) -> int:
         """Places a new database on the members; the status is 202 where too few of them answer.
 
-        Only what is created by a request has ``props``.
+        Only what is created by a request has ``props``. Raises RefusalError where there is no node
+        to place it on, or no room.
         """
         node = self._node
-        members = node.members
-        documents = {m: node.membership.get(m) for m in members}
-        usable = [m for m, d in documents.items() if d and not d.winner.body.get("decom")]
-        order = sorted(usable or members, reverse=True)
-        start = self._network.random.randrange(len(order))
-        order = order[start:] + order[:start]
-        copies = min(n or int(node.config.get("cluster", "n") or DEFAULT_N), len(order))
+        if node.full_volume:
+            raise no_room()
+        documents = {m: node.membership.docs[m].winner.body for m in node.members}
+        wanted = n or int(node.config.get("cluster", "n") or DEFAULT_N)
+        placement = placement or node.config.get("cluster", "placement")
         step = 2**32 // q
-        by_range: dict[str, list[str]] = {}
-        for i in range(q):
-            chosen = [order[(i * copies + j) % len(order)] for j in range(copies)]
-            high = 2**32 - 1 if i == q - 1 else (i + 1) * step - 1
-            by_range[f"{i * step:08x}-{high:08x}"] = sorted(chosen)
+        highs = [2**32 - 1 if i == q - 1 else (i + 1) * step - 1 for i in range(q)]
+        by_range: dict[str, list[str]]
+        by_range = {f"{i * step:08x}-{high:08x}": [] for i, high in enumerate(highs)}
+        for names, copies in groups(placement, documents, wanted):
+            order = sorted(names, reverse=True)
+            start = self._network.random.randrange(len(order))
+            order = order[start:] + order[:start]
+            for i, chosen in enumerate(by_range.values()):
+                chosen += [order[(i * copies + j) % len(order)] for j in range(copies)]
+        by_range = {r: sorted(chosen) for r, chosen in by_range.items()}
         placed = sorted({m for holders in by_range.values() for m in holders})
         body: Json = {
             "shard_suffix": [ord(char) for char in f".{int(self._network.wall())}"],
@@ -143,7 +158,8 @@ class Databases:
         """Stores a document on all copies that can be reached: the status and the revision."""
         shards = self.shards(name)
         if name == "_users" and "password" in body:
-            body = _hashed(body)
+            plain = {key: value for key, value in body.items() if key != "password"}
+            body = plain | hash_user(str(body["password"]), self._node.traits)
         try:
             document = edit(self._read(shards, doc_id), doc_id, body, revision, deleted=deleted)
         except ConflictError:
@@ -152,7 +168,7 @@ class Databases:
 
     def _put(self, shards: ShardMap, document: Document) -> int:
         hash_range = self._range(shards, document.id)
-        files = self._files(shards, hash_range)
+        files = self._files(shards, hash_range, write=True)
         for file in files:
             file.put(document)
         self._written(shards, hash_range)
@@ -188,6 +204,11 @@ class Databases:
             if user.name is None:
                 raise fault(401, "unauthorized", "You are not authorized to access this db.")
             raise fault(403, "forbidden", "You are not allowed to access this db.")
+        if rest != ["_sync_shards"] and not (name in SYSTEM_DBS and rest == ["_all_docs"]):
+            # Who may read it is asked of a copy.
+            shards = self.shards(name)
+            if not any(self._holders(shards, r) for r in shards.by_range):
+                raise no_shards()
         return self._inside(request, name, rest)
 
     def _inside(self, request: Request, name: str, rest: list[str]) -> Response:
@@ -266,7 +287,7 @@ class Databases:
 
     def _create(self, request: Request, name: str) -> Response:
         if not _NAME.fullmatch(name):
-            raise fault(400, "illegal_database_name", f"Name: '{name}'. Illegal database name.")
+            raise fault(400, "illegal_database_name", f"Name: '{name}'. {_ILLEGAL}")
         if self.find(name) is not None:
             raise fault(
                 412,
@@ -278,20 +299,24 @@ class Databases:
         except ValueError:
             raise bad_request("The `q` and `n` parameters must be integers.") from None
         partitioned = request.query.get("partitioned") == "true"
-        status = self.create(name, q, n, props=True, partitioned=partitioned)
+        placement = request.query.get("placement")
+        status = self.create(name, q, n, placement=placement, props=True, partitioned=partitioned)
         host = request.headers.get("host", self._node.host)
         return Response(status, OK, {"location": f"http://{host}/{name}"})
 
     def _delete(self, name: str) -> Response:
         node = self._node
         shards = self.shards(name)
+        if node.full_volume:
+            raise no_room()
         for hash_range in shards.by_range:
             for holder in self._holders(shards, hash_range):
                 holder.volume.shards.pop(shards.path(hash_range), None)
         old = node.dbs.docs[name]
         node.dbs.put(edit(old, name, {}, old.winner.name, deleted=True))
         self._network.spread(node, dbs=[name])
-        return Response(200, OK)
+        named = {m for holders in shards.by_range.values() for m in holders}
+        return Response(200 if 2 * sum(map(self._reaches, named)) > len(named) else 202, OK)
 
     def _info(self, name: str) -> Response:
         shards = self.shards(name)
@@ -317,6 +342,9 @@ class Databases:
 
     def _all_docs(self, name: str, query: Mapping[str, str]) -> Response:
         shards = self.shards(name)
+        reached = all(self._holders(shards, r) for r in shards.by_range)
+        if name in SYSTEM_DBS and not reached and self._node.maintenance == "true":
+            raise fault(412, "nodedown", self._node.name)
         files = [self._one(shards, r) for r in shards.by_range]
         return Response(200, listing(files, query))
 
@@ -341,11 +369,16 @@ class Databases:
         near = [nodes[m] for m in shards.by_range[hash_range] if self._reaches(m) and m in nodes]
         return [node for node in near if node.maintenance != "true"]
 
-    def _files(self, shards: ShardMap, hash_range: str) -> list[File]:
-        """The copies that can be reached; one that is missing is made, and empty."""
+    def _files(self, shards: ShardMap, hash_range: str, *, write: bool = False) -> list[File]:
+        """The copies that can be reached; one that is missing is made, and empty.
+
+        For a write those that have room for it.
+        """
         holders = self._holders(shards, hash_range)
         if not holders:
             raise no_shards()
+        if write and not (holders := [holder for holder in holders if not holder.full_volume]):
+            raise no_room()
         now = self._network.wall()
         return [holder.copy_of(shards, hash_range, now) for holder in holders]
 
@@ -364,18 +397,6 @@ class Databases:
             copy = file.get(doc_id)
             document = document if copy is None else merge(document, copy)
         return document
-
-
-def _hashed(body: Json) -> Json:
-    salt = secrets.token_hex(16)
-    stored = {key: value for key, value in body.items() if key != "password"}
-    return stored | {
-        "password_scheme": "pbkdf2",
-        "pbkdf2_prf": "sha256",
-        "salt": salt,
-        "iterations": 600_000,
-        "derived_key": derive(str(body["password"]), salt),
-    }
 
 
 def body_object(request: Request) -> Json:

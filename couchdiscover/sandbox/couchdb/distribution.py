@@ -10,6 +10,8 @@ class Distribution(Clock):
     def __init__(self, pace: float) -> None:
         super().__init__(pace)
         self.nodes: dict[str, Member] = {}
+        self.unnamed: list[Member] = []
+        """Nodes without a name of their own, which all are called alike."""
         self.links: dict[str, set[str]] = {}
         self._cuts: set[frozenset[str]] = set()
         self._walls: set[tuple[str, str]] = set()
@@ -18,7 +20,7 @@ class Distribution(Clock):
 
     def find(self, host: str, port: int) -> Member | str:
         """Who listens there, or why nobody can be reached: ``nxdomain`` or ``econnrefused``."""
-        named = [node for node in self.nodes.values() if node.is_called(host)]
+        named = [n for n in {*self.nodes.values(), *self.unnamed} if n.is_called(host)]
         if not named:
             literal = host.replace(".", "").isdigit() or ":" in host
             return "econnrefused" if literal else "nxdomain"
@@ -43,8 +45,7 @@ class Distribution(Clock):
         """Whether two nodes could connect: both run, with one cookie, and nothing is between."""
         if a is b or not (a.running and b.running) or a.frozen or b.frozen:
             return False
-        # Erlang calls a long name without a dot illegal.
-        if a.cookie != b.cookie or "." not in a.host or "." not in b.host:
+        if a.cookie != b.cookie or not (a.speaks_to(b) and b.speaks_to(a)):
             return False
         return not self.parted(a.name, b.name)
 
@@ -68,3 +69,5 @@ class Distribution(Clock):
         self.stopped(node)
         if self.nodes.get(node.name) is node:
             del self.nodes[node.name]
+        if node in self.unnamed:
+            self.unnamed.remove(node)

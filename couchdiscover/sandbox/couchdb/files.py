@@ -11,6 +11,7 @@ from couchdiscover.sandbox.couchdb.answers import (
     OK,
     bad_request,
     conflict,
+    crash,
     fault,
     missing,
     not_allowed,
@@ -37,11 +38,19 @@ def all_files(request: Request, node: Member) -> Response:
     return Response(200, node.volume.paths)
 
 
+def need_room(node: Member) -> None:
+    """Raises the 500 of a node whose volume is full, which names ``enospc``."""
+    if node.full_volume:
+        raise crash("badmatch", "{{badmatch,{error,enospc}},[]}")
+
+
 def answer(
     request: Request, network: Network, node: Member, path: str, below: list[str]
 ) -> Response:
     """Answers a request for one of the node's files; raises RefusalError."""
     file = node.volume.file(path)
+    if request.method not in ("GET", "HEAD"):
+        need_room(node)
     if not below and request.method in ("PUT", "DELETE"):
         return _make(request, network, node, path) if request.method == "PUT" else _drop(node, path)
     if file is None:

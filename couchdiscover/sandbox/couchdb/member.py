@@ -5,12 +5,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from couchdiscover.sandbox.couchdb.config import Config
+from couchdiscover.sandbox.couchdb.sessions import Secrets
+from couchdiscover.sandbox.couchdb.versions import Traits
 from couchdiscover.sandbox.couchdb.volume import File, ShardMap, Volume
 from couchdiscover.sandbox.http import Request, Response, Wire
+
+NO_NAME = "nonode@nohost"
+"""What Erlang calls a node that was given no name; it connects to nobody."""
 
 
 class Member(ABC):
     """A node as the distribution, the replication and the databases see it."""
+
+    secrets: Secrets
+    """The secrets that sign sessions."""
 
     def __init__(self, name: str, address: str, port: int, version: str) -> None:
         self.name = name
@@ -18,11 +26,17 @@ class Member(ABC):
         self.address = address or self.host
         self.port = port
         self.version = version
+        self.traits = Traits(version)
         self.running = False
         self.frozen = False
         self.cookie = ""
         self.config = Config({})
         self.volume = Volume()
+        self.full_volume = False
+        """Whether the volume with the databases takes nothing more: ``enospc``. Why the ini file
+        takes nothing is ``config.unwritable``."""
+        self.short_names = False
+        """Erlang's ``-sname``."""
         self.started_at = 0.0
         """When the process started, by the network's clock; set it back to fake an uptime."""
 
@@ -33,6 +47,10 @@ class Member(ABC):
     @abstractmethod
     def remember_members(self) -> None:
         """Notes what is on disk now, before members are learned that a kill would forget."""
+
+    @abstractmethod
+    def configure(self, section: str, key: str, value: str) -> str | None:
+        """Sets a value as CouchDB does: why its file could not be written, or None."""
 
     @property
     def release(self) -> tuple[int, int]:
@@ -65,12 +83,23 @@ class Member(ABC):
         found = self.config.get("couchdb", "uuid")
         if found is None:
             found = secrets.token_hex(16)
-            self.config.set("couchdb", "uuid", found)
+            self.config.put("couchdb", "uuid", found)
         return found
 
     def is_called(self, host: str) -> bool:
         """Whether a host name, short or full, or an address is this node's."""
         return host in (self.address, self.host) or self.host.startswith(f"{host}.")
+
+    def speaks_to(self, other: "Member") -> bool:
+        """Whether Erlang takes the other's name for one that it could connect to at all.
+
+        Long names need a dot (else ``Hostname couchdb-0 is illegal``) or to be an IPv6 address;
+        short ones must have none; ``nonode@nohost`` is connected to nobody.
+        """
+        if NO_NAME in (self.name, other.name):
+            return False
+        dotted = "." in other.host or ":" in other.host
+        return dotted != self.short_names
 
     def agrees(self, other: "Member") -> bool:
         """Whether two nodes have the same members and shard maps."""

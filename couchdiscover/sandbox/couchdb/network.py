@@ -1,5 +1,6 @@
 """The network of simulated nodes: how they find together, and what they then tell each other."""
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import Iterable
@@ -32,6 +33,7 @@ class Network(Distribution):
     def clear(self) -> None:
         """Forgets all nodes, and all that was to happen to them."""
         self.nodes.clear()
+        self.unnamed.clear()
         self.links.clear()
         self.forget_events()
         self.replication = Replication(self)
@@ -88,6 +90,22 @@ class Network(Distribution):
             self.replication.node_up(a, b)
             self.replication.ring((a, b))
         return True
+
+    async def while_hung(self, node: Member, names: Iterable[str]) -> bool:
+        """Waits while one of these is connected to a node and frozen: who calls it has no answer.
+
+        Whether there was anything to wait for. Seen on 3.5.2 for 70 s: as long as it takes until
+        the connection is given up.
+        """
+        waited = False
+        while True:
+            with self.lock:
+                self.settle()
+                peers = [self.nodes.get(name) for name in names if self.linked(node.name, name)]
+                if not any(peer is not None and peer.frozen for peer in peers):
+                    return waited
+            waited = True
+            await asyncio.sleep(0.05)
 
     def join(self, a: Member, b: Member) -> None:
         """Has ``a`` connect to ``b`` and the two replicate, as measured after a new member."""

@@ -2,39 +2,43 @@
 
 import asyncio
 import copy
-import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote, unquote
 
 from couchdiscover.sandbox.couchdb import files
 from couchdiscover.sandbox.couchdb.accounts import Accounts, basic
 from couchdiscover.sandbox.couchdb.answers import (
+    OK,
     LoginError,
     RefusalError,
-    bad_request,
     crash,
     fault,
     missing,
     not_allowed,
 )
-from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, Config
+from couchdiscover.sandbox.couchdb.config import SYSTEM_DBS, Config, Sections, ini_sections
+from couchdiscover.sandbox.couchdb.configuring import Configuring
 from couchdiscover.sandbox.couchdb.databases import Databases
 from couchdiscover.sandbox.couchdb.documents import Json, edit
-from couchdiscover.sandbox.couchdb.member import Member
+from couchdiscover.sandbox.couchdb.member import NO_NAME, Member
 from couchdiscover.sandbox.couchdb.network import DROP_FROZEN, Network
+from couchdiscover.sandbox.couchdb.old import refuse
+from couchdiscover.sandbox.couchdb.sessions import Secrets
 from couchdiscover.sandbox.couchdb.setup import ClusterSetup
 from couchdiscover.sandbox.couchdb.user import User
+from couchdiscover.sandbox.couchdb.versions import Traits
 from couchdiscover.sandbox.couchdb.volume import File, Volume
 from couchdiscover.sandbox.http import Request, Response, Wire
 
 HASHING = 0.09
 """Seconds that 600,000 rounds of PBKDF2 take."""
 
-_FEATURES = ["quickjs", "access-ready", "partitioned", "pluggable-storage-engines", "reshard"]
+_RESHARD = {"state": "running", "state_reason": None} | dict.fromkeys(
+    ("completed", "failed", "running", "stopped", "total"), 0
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,9 @@ class Node(Member):
     The keyword arguments are what the environment of an official image's container says; a
     restart of the container goes back to them. ``secret=None`` is an image without
     ``COUCHDB_SECRET``, ``admins={}`` a CouchDB 2 without any admin, ``n=1`` and ``single_node``
-    make it stay alone, and ``bind_address="127.0.0.1"`` makes it ``cluster_disabled``.
-    ``ini`` are further sections of its ini files.
+    make it stay alone, and ``bind_address="127.0.0.1"`` makes it ``cluster_disabled``. ``ini`` are
+    further sections of its ini files, ``zone`` is ``COUCHDB_ZONE``. ``version`` is a release (see
+    ``Traits``), ``otp`` another Erlang/OTP than its own. ``short_names`` is Erlang's ``-sname``.
     ``first_boot_401`` is in seconds, whatever the pace. ``address`` and ``port`` are where other
     nodes find it, besides its host name. ``volume`` is what it starts on: another node's, or a copy
     of one, under whatever name that had.
@@ -89,9 +94,11 @@ class Node(Member):
         n: int | None = None,
         single_node: bool = False,
         seedlist: tuple[str, ...] = (),
-        ini: Mapping[str, Mapping[str, str]] | None = None,
         version: str = "3.5.2",
-        otp: str = "27",
+        otp: str | None = None,
+        ini: Mapping[str, Mapping[str, str]] | None = None,
+        zone: str | None = None,
+        short_names: bool = False,
         lockout: bool = True,
         require_valid_user: bool = False,
         require_valid_user_except_for_up: bool = False,
@@ -103,37 +110,40 @@ class Node(Member):
     ) -> None:
         super().__init__(name, address, port, version)
         self.network = network
-        self.server = f"CouchDB/{version} (Erlang OTP/{otp})"
+        self.server: str | None = None
+        """What the Server header says in place of the release: there may be a proxy before it."""
+        self._otp = otp
         self.seedlist = seedlist
+        self.zone = zone
+        self.short_names = short_names
         self.first_boot_401 = first_boot_401
         self.requests: list[Exchange] = []
         self.intercept: Callable[[Request], Awaitable[Response | Wire | None]] | None = None
         """Asked first about every request; what it returns is the answer, None goes on."""
 
-        plain = {user: password} if admins is None else dict(admins)
-        sections: dict[str, dict[str, str]] = {
-            "couchdb": {"single_node": "true"} if single_node else {},
-            "chttpd": {"bind_address": bind_address, "port": str(port)},
-            "chttpd_auth": {} if secret is None else {"secret": secret},
-            "chttpd_auth_lockout": {} if lockout else {"mode": "off"},
-            "cluster": {} if n is None else {"n": str(n)},
-            "admins": plain,
+        # What is empty is not there at all.
+        given: Sections = {
+            "couchdb": {"single_node": "true" if single_node else "", "uuid": uuid or ""},
+            "chttpd": {
+                "bind_address": bind_address,
+                "port": str(port),
+                "require_valid_user": "true" if require_valid_user else "",
+                "require_valid_user_except_for_up": (
+                    "true" if require_valid_user_except_for_up else ""
+                ),
+            },
+            "chttpd_auth": {"secret": secret or ""},
+            "chttpd_auth_lockout": {"mode": "" if lockout else "off"},
+            "cluster": {"n": "" if n is None else str(n), "seedlist": ",".join(seedlist)},
+            "admins": {user: password} if admins is None else dict(admins),
         }
-        if uuid is not None:
-            sections["couchdb"]["uuid"] = uuid
-        if require_valid_user:
-            sections["chttpd"]["require_valid_user"] = "true"
-        if require_valid_user_except_for_up:
-            sections["chttpd"]["require_valid_user_except_for_up"] = "true"
-        if seedlist:
-            sections["cluster"]["seedlist"] = ",".join(seedlist)
-        for section, values in (ini or {}).items():
-            sections.setdefault(section, {}).update(values)
-        self._environment = sections
+        self._environment = ini_sections(given, ini or {})
         self._environment_cookie = cookie
 
         if volume is not None:
             self.volume = volume
+        self.secrets = Secrets(self, network)
+        self.configuring = Configuring(self, network)
         self.databases = Databases(self, network)
         self.accounts = Accounts(self, network, self.databases)
         self.setup = ClusterSetup(self, network, self.databases)
@@ -144,6 +154,8 @@ class Node(Member):
         self._seeds: dict[str, Json] = {}
         with network.lock:
             network.nodes[name] = self
+            if name == NO_NAME:
+                network.unnamed.append(self)
             self._reset_config()
             if running:
                 self.start()
@@ -151,10 +163,11 @@ class Node(Member):
     # -- life
 
     def _reset_config(self) -> None:
-        self.config = Config(copy.deepcopy(self._environment))
+        unwritable = self.config.unwritable
+        self.config = Config(self._environment, self.traits)
+        self.config.unwritable = unwritable
+        self.config.changed = self.configuring.changed
         self.cookie = self._environment_cookie
-        for user, password in self._environment["admins"].items():
-            self.config.set("admins", user, password)
 
     def start(self) -> None:
         """Starts the process; its members are connected again, its uptime begins anew."""
@@ -175,13 +188,27 @@ class Node(Member):
             for name in (self.name, *self.seedlist):
                 if name not in self.members:
                     self.membership.put(edit(self.membership.get(name), name, {}, None))
+            self._set_zone()
+            self.config.reload()
+            self.accounts.boot()
             network.started(self)
+            self.secrets.boot()
             if self.config.is_true("couchdb", "single_node"):
-                for name in SYSTEM_DBS:
-                    if self.databases.find(name) is None:
-                        self.databases.create(name, props=False)
+                network.later(self.traits.single_late, self._make_system_dbs)
+                network.settle()
             self._seeds = {}
             self._seed()
+
+    def _set_zone(self) -> None:
+        own = self.membership.docs[self.name]
+        if self.zone is not None and own.winner.body.get("zone") != self.zone:
+            body = {**own.winner.body, "zone": self.zone}
+            self.membership.put(edit(own, self.name, body, own.winner.name))
+
+    def _make_system_dbs(self) -> None:
+        for name in SYSTEM_DBS if self.running else ():
+            if self.databases.find(name) is None:
+                self.databases.create(name, props=False)
 
     def stop(self, *, kill: bool = False) -> None:
         """Ends the process. A killed one forgets the members it learned in its last second."""
@@ -194,7 +221,6 @@ class Node(Member):
                 if self.network.now() - self._saved_at < self.network.pace:
                     self.volume.nodes = self._saved
                 self._saved = None
-            self.accounts.forget()
             self.network.stopped(self)
 
     def freeze(self) -> None:
@@ -217,6 +243,10 @@ class Node(Member):
             for name in self.members & self.network.nodes.keys():
                 self.network.join(self, self.network.nodes[name])
 
+    def _restart(self) -> None:
+        self.stop()
+        self.start()
+
     def restart_as_official_image(self) -> None:
         """Restarts as a container of the official image: data kept, configuration made anew.
 
@@ -227,6 +257,17 @@ class Node(Member):
             self.stop()
             self._reset_config()
             self.start()
+
+    def upgrade(self, version: str) -> None:
+        """Is another release from now on, an older one too; raises RuntimeError while running.
+
+        Of a container of the official image: data kept, configuration made anew.
+        """
+        with self.network.lock:
+            if self.running:
+                raise RuntimeError(f"{self.name} is running")
+            self.version, self.traits = version, Traits(version)
+            self._reset_config()
 
     def wipe(self, *, data: bool = True, config: bool = True) -> None:
         """Loses what was stored; a node that was running is running again afterwards."""
@@ -333,11 +374,14 @@ class Node(Member):
             self.requests.append(exchange)
         if isinstance(answer, Wire):
             return answer
-        headers = {"cache-control": "must-revalidate", "server": self.server, **answer.headers}
+        server = self.server
+        if server is None:
+            server = f"CouchDB/{self.version} (Erlang OTP/{self._otp or self.traits.otp})"
+        headers = {"cache-control": "must-revalidate", "server": server, **answer.headers}
         if answer.status == 401 and "text/html" in request.headers.get("accept", ""):
             reason = quote(answer.body["reason"])
             place = f"/_utils/session.html?return={quote(request.target, safe='')}&reason={reason}"
-            return Response(302, b"", {**headers, "location": place})
+            return Response(302, answer.body, {**headers, "location": place})
         return Response(answer.status, answer.body, headers)
 
     async def _answer(self, request: Request) -> Response:
@@ -346,28 +390,38 @@ class Node(Member):
         while path and not path[-1]:
             path.pop()
         with network.lock:
+            self._stand_in()
             network.settle()
             delay = self._hashing_delay(request, path)
         if delay:
             await network.pause(delay)
         with network.lock:
+            self._stand_in()
             network.settle()
             user = self.accounts.user(request)
-            if path[:1] == ["_cluster_setup"]:
-                user.must_be_admin()
+            self.accounts.authorize(user, request.method, path)
+            refuse(self.traits, path)
+        if path[:1] == ["_node"]:
+            await network.while_hung(self, path[1:2])
         match path:
             case ["_cluster_setup"] if request.method == "POST":
                 return await self.setup.post(request)
             case ["_node", name, "_nodes", doc_id] if request.method == "PUT":
-                return await self._put_member(request, user, name, doc_id)
+                return await self._put_member(request, name, doc_id)
         with network.lock:
+            self._stand_in()
             response = self._route(request, path, user)
             network.settle()
             return response
 
+    def _stand_in(self) -> None:
+        # All nodes without a name are called alike, and each means itself by it.
+        if self.name == NO_NAME:
+            self.network.nodes[NO_NAME] = self
+
     def _hashing_delay(self, request: Request, path: list[str]) -> float:
         given = basic(request)
-        if given is None:
+        if given is None or not self.traits.strong_hashes:
             return 0.0
         times = int(self.accounts.is_new(*given))
         match path:
@@ -384,10 +438,12 @@ class Node(Member):
             case ["_session"]:
                 return self.accounts.session(request, user)
             case ["_all_dbs"]:
-                user.must_be_admin()
                 return self.databases.all_dbs()
+            case ["_active_tasks"]:
+                return Response(200, [])
+            case ["_reshard"]:
+                return Response(200, _RESHARD)
             case ["_membership"]:
-                user.must_be_admin()
                 names = {"all_nodes": sorted(self.connected), "cluster_nodes": sorted(self.members)}
                 return Response(200, names)
             case ["_cluster_setup"]:
@@ -395,7 +451,6 @@ class Node(Member):
                     raise not_allowed("GET", "POST")
                 return self.setup.get(request)
             case ["_node", name, *rest]:
-                user.must_be_admin()
                 return self._node(name)._about(request, rest)
         return self.databases.handle(request, path, user)
 
@@ -403,9 +458,9 @@ class Node(Member):
         body = {
             "couchdb": "Welcome",
             "version": self.version,
-            "git_sha": "5b4d92103",
+            "git_sha": self.traits.git_sha,
             "uuid": self.uuid(),
-            "features": [*_FEATURES, "scheduler"],
+            "features": self.traits.features,
             "vendor": {"name": "The Apache Software Foundation"},
         }
         return Response(200, body)
@@ -447,44 +502,25 @@ class Node(Member):
                 uptime = math.floor(self.network.now() - self.started_at)
                 jobs = self.network.replication.backlog
                 return Response(200, {"uptime": uptime, "internal_replication_jobs": jobs})
+            case ["_restart"] if request.method == "POST":
+                self.network.later(0.0, self._restart)
+                return Response(200, OK)
             case ["_config", *where]:
-                return self._about_config(request, where)
+                return self.configuring.answer(request, where)
             case ["_all_dbs"]:
                 return files.all_files(request, self)
             case [path, *below] if not path.startswith("_") or path in ("_dbs", "_nodes", "_users"):
                 return files.answer(request, self.network, self, path, below)
         raise missing()
 
-    def _about_config(self, request: Request, where: list[str]) -> Response:
-        config = self.config
-        match request.method, where:
-            case "GET" | "HEAD", []:
-                filled = {name: dict(keys) for name, keys in config.sections.items() if keys}
-                return Response(200, filled)
-            case "GET" | "HEAD", [section]:
-                return Response(200, dict(config.sections.get(section, {})))
-            case "GET" | "HEAD", [section, key]:
-                value = config.get(section, key)
-            case "DELETE", [section, key]:
-                value = config.delete(section, key)
-            case "PUT", [section, key]:
-                try:
-                    new: Any = request.json()
-                except ValueError:
-                    raise bad_request("invalid UTF-8 JSON") from None
-                if not isinstance(new, str):
-                    raise bad_request("Config value must be a string")
-                value = config.set(section, key, new)
-            case _:
-                raise not_allowed("GET") if len(where) < 2 else not_allowed("GET", "PUT", "DELETE")
-        if value is None:
-            raise missing("unknown_config_value")
-        return Response(200, _json_string(value))
+    def configure(self, section: str, key: str, value: str) -> str | None:
+        """Sets a value as CouchDB does: why its file could not be written, or None."""
+        return self.config.put(section, key, value)
 
-    async def _put_member(self, request: Request, user: User, name: str, doc_id: str) -> Response:
+    async def _put_member(self, request: Request, name: str, doc_id: str) -> Response:
         with self.network.lock:
-            user.must_be_admin()
             target = self._node(name)
+            files.need_room(target)
             known = target.membership.get(doc_id) is not None
             if not known and target._joining and doc_id != target.name:
                 # Seen whenever one node was given several new members at once. The body was not
@@ -501,8 +537,3 @@ class Node(Member):
         finally:
             target._joining -= 1
         return response
-
-
-def _json_string(value: str) -> bytes:
-    # A str as a Response's body would be sent without the quotes.
-    return json.dumps(value).encode() + b"\n"

@@ -15,6 +15,7 @@ from couchdiscover.sandbox.http import Request, Response
 
 # Seconds, as measured on real servers.
 NEW_ADMIN = 1.0
+UNHASHED_ADMIN = 300.0
 CONFIG_ONLY = 0.1
 CONNECT_TIMEOUT = 5.0
 CONNECT_TIMEOUT_FROZEN = 7.05
@@ -33,6 +34,8 @@ class ClusterSetup:
         """What the node believes of itself; it says nothing about other members."""
         node = self._node
         finished = all(self._databases.openable(name) for name in dbs)
+        if node.config.is_true("couchdb", "single_node"):
+            return "single_node_enabled"  # whatever databases there are
         if node.config.single:
             return "single_node_enabled" if finished else "single_node_disabled"
         if not node.config.enabled:
@@ -104,32 +107,41 @@ class ClusterSetup:
                 raise fault(500, "error", "ok") from None
             if options.get("node_count") is None:
                 raise fault(500, "error", "Cluster setup requires node_count to be configured")
-            node.config.set("cluster", "n", str(options["node_count"]))
+            node.configure("cluster", "n", str(options["node_count"]))
             delay = self._configure(options)
-        await self._network.pause(delay)
+        await self._settle(delay)
 
     async def _enable_single(self, options: Json) -> None:
         node = self._node
         with self._network.lock:
-            node.config.set("cluster", "n", "1")
+            node.configure("cluster", "n", "1")
             delay = self._configure(options)
             self._create_missing(options.get("ensure_dbs_exist", SYSTEM_DBS))
+        await self._settle(delay)
+
+    async def _settle(self, delay: float) -> None:
         await self._network.pause(delay)
+        with self._network.lock:
+            self._network.settle()
+            unhashed = bool(self._node.config.unhashed)
+        if delay >= NEW_ADMIN and unhashed:
+            await self._network.pause(UNHASHED_ADMIN - delay)
+            raise fault(500, "setup_error", "Admin passwords could not be hashed")
 
     def _configure(self, options: Json) -> float:
-        config = self._node.config
+        # Nobody looks whether the file could be written.
+        configure = self._node.configure
         if options.get("bind_address") is not None:
-            config.set("chttpd", "bind_address", options["bind_address"])
+            configure("chttpd", "bind_address", options["bind_address"])
         if options.get("port") is not None:
-            config.set("chttpd", "port", str(options["port"]))
-        if options.get("username") is None:
-            return CONFIG_ONLY
+            configure("chttpd", "port", str(options["port"]))
         stored = options.get("password_hash") or options.get("password")
-        if stored is None:
+        if options.get("username") is None or stored is None:
             return CONFIG_ONLY
-        config.set("admins", str(options["username"]), str(stored))
-        # A ready hash needs no hashing and no waiting for it.
-        return CONFIG_ONLY if options.get("password_hash") else NEW_ADMIN
+        configure("admins", str(options["username"]), str(stored))
+        # A ready hash needs no hashing and no waiting for it; before 3.4 nobody waits.
+        late = self._node.traits.strong_hashes and not options.get("password_hash")
+        return NEW_ADMIN if late else CONFIG_ONLY
 
     async def _enable_remote(self, options: Json) -> None:
         # Whatever the remote says, the answer is 201.
@@ -242,6 +254,9 @@ class ClusterSetup:
         network = self._network
         waited = 0.0
         while True:
+            # A ping of a frozen node that is still connected comes back when that is given up.
+            if await network.while_hung(self._node, self._node.members):
+                waited = CONNECT_TIMEOUT_FROZEN
             with network.lock:
                 network.settle()
                 absent, frozen = self._absent()
@@ -275,14 +290,18 @@ class ClusterSetup:
     def _sync(self, admins: dict[str, str]) -> None:
         node = self._node
         others = [self._network.nodes[name] for name in node.members if name != node.name]
-        for other in others:
-            for user, stored in admins.items():
-                other.config.set("admins", user, stored)
-            other.config.set("couchdb", "uuid", node.uuid())
-        if others and node.config.secret is None:
-            raise fault(500, "setup_error", "Cluster setup unable to sync admin passwords")
-        for other in others:
-            other.config.set("chttpd_auth", "secret", node.config.secret or "")
+        values = [
+            *(("admins", user, stored) for user, stored in admins.items()),
+            ("couchdb", "uuid", node.uuid()),
+            ("chttpd_auth", "secret", node.config.secret),
+        ]
+        for section, key, value in values:
+            if value is None:
+                errors = ["badarg" for _ in others]
+            else:
+                errors = [e for o in others if (e := o.configure(section, key, value))]
+            if errors:
+                raise fault(500, "setup_error", "Cluster setup unable to sync admin passwords")
 
     def _create_missing(self, dbs: list[str] | tuple[str, ...]) -> None:
         for name in dbs:

@@ -19,10 +19,7 @@ class User:
         """Whether everything is allowed."""
         return "_admin" in self.roles
 
-    def must_be_admin(self) -> None:
-        """Raises RefusalError for anybody but an admin."""
-        if self.is_admin:
-            return
-        if self.name is None:
-            raise fault(401, "unauthorized", "You are not a server admin.")
-        raise fault(403, "forbidden", "You are not a server admin.")
+    def must_be_admin(self, reason: str = "You are not a server admin.") -> None:
+        """Raises RefusalError for anybody but an admin: 401 also for a user who has logged in."""
+        if not self.is_admin:
+            raise fault(401, "unauthorized", reason)
