@@ -77,10 +77,10 @@ def assemble(
         if isinstance(outcome, Wait):
             outcome = pace.wait(outcome)
         match outcome:
-            case Done(warnings=warnings, marks=marks):
+            case Done(warnings=warnings, marks=marks, conclusion=sentence):
                 narrator.warn(warnings)
                 _mark(marks, topology, view, looker)
-                return conclusion(topology, view, changed=bool(record.steps))
+                return sentence or conclusion(topology, view, changed=bool(record.steps))
             case Refuse(error=error, reason=reason, marks=marks):
                 _mark(marks, topology, view, looker)
                 raise error(reason)

@@ -17,6 +17,7 @@ from couchdiscover.decide.copies import lost_ranges, refilled, sample
 from couchdiscover.decide.identity import needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership, host_of
 from couchdiscover.decide.merging import unclear
+from couchdiscover.decide.verification import few_copies
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import (
@@ -60,6 +61,10 @@ It may also never happen. A node hands news on to the members that it knows of a
 of several that join at once it may not know one yet (src/mem3/src/mem3_sync_event_listener.erl,
 mem3_nodes.erl). And where a member's document was deleted, after a scale-down, a pod that comes
 back under this name is unknown to those that remember the deletion."""
+
+SPREADING = (0.2, 0.5, 1.0, 2.0)
+"""Seconds after which a copy that is empty, while another is not, is looked at again: what has just
+been written, the design document of a new ``_users`` say, is on the other copies within these."""
 
 MOST_OTHERS = 20
 """Members of other StatefulSets that are looked at."""
@@ -404,6 +409,7 @@ class Observer:
             want(view.nodes, Part.UUID)
             view = self._with_others(topology, view, membership)
         view = self._read(topology, view, wanted)
+        view = self._with_blank(topology, view)
         if names := unclear(view.nodes):
             read = [node for node in view.nodes if node.volume is not None and node.volume.maps]
             view = self._each(
@@ -427,6 +433,33 @@ class Observer:
                 node, volume=read_volume(client, wanted[node.pod], node.volume)
             ),
         )
+
+    def _with_blank(self, topology: Topology, view: ClusterView) -> ClusterView:
+        """Which system databases with few copies hold documents: blank ones can be given more.
+
+        Through the cluster, since the copies may be on other nodes; what cannot be read may hold
+        anything.
+        """
+
+        def asked(client: CouchNode, node: NodeView) -> NodeView:
+            few = few_copies(Membership.of(topology, view), node)
+            filled = set()
+            for name in few:
+                try:
+                    if client.holds_documents(name):
+                        filled.add(name)
+                except CouchFailure:
+                    filled.add(name)
+            volume = replace(node.volume or Volume(), filled=frozenset(filled))
+            return replace(node, volume=volume)
+
+        membership = Membership.of(topology, view)
+        nodes = [
+            node
+            for node in view.nodes
+            if node.finished and not node.alone and few_copies(membership, node)
+        ]
+        return self._each(topology, view, nodes[:1], asked)
 
     def _with_others(
         self, topology: Topology, view: ClusterView, membership: Membership
@@ -494,7 +527,13 @@ class Observer:
             there = {file: info for file, info in infos.items() if info is not None}
             return replace(node, volume=replace(node.volume or Volume(), infos=there))
 
-        return self._each(topology, view, [n for n in view.nodes if n.pod in files], asked)
+        for pause in (*SPREADING, 0.0):
+            view = self._each(topology, view, [n for n in view.nodes if n.pod in files], asked)
+            survey = Membership.of(topology, view).survey
+            if not any(survey.hollow(node.pod) for node in unmarked):
+                break
+            time.sleep(pause)
+        return view
 
     def _with_copies(
         self,

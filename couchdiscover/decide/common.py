@@ -126,11 +126,11 @@ def identity_warnings(membership: Membership, drifted: Drift, policy: Policy) ->
         )
     if drifted.undecided and differing:
         givers = sorted({str(step.details().get("to", "")) for step in syncs} - {""})
-        by = (
-            "the lowest ordinal of those that are up about as long"
-            if set(drifted.tied) >= set(drifted.undecided)
-            else "which has been up the longest"
-        )
+        by = "which has been up the longest"
+        if set(drifted.sole) >= set(drifted.undecided):
+            by = "the only one that has it"
+        elif set(drifted.tied) >= set(drifted.undecided):
+            by = "the lowest ordinal of those that are up about as long"
         warnings.append(
             f"no majority of the nodes agrees on {', '.join(drifted.undecided)}: taken from "
             f"{', '.join(givers)}, {by} (--repair-from names another)"

@@ -11,6 +11,7 @@ from enum import StrEnum
 from couchdiscover.decide import refusals
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership, host_of, is_address
+from couchdiscover.decide.verification import hollow_pods
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
@@ -73,6 +74,7 @@ def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, .
         *_copies_setting(inspection.details, len(members)),
         *_versions(view.nodes),
         *_unlasting(membership),
+        *_volumes(membership),
     ]
     order = list(Severity)
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
@@ -172,6 +174,46 @@ def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
             tuple(node.pod for node in nodes),
             "no node has a chttpd_auth secret, so no session of one holds on another; "
             "`couchdiscover run` mends it",
+        )
+
+
+def _volumes(membership: Membership) -> Iterable[Finding]:
+    """Volumes that were lost or are damaged, and copies that are not what the maps say."""
+    survey, copies = membership.survey, membership.view.copies
+    names = {node.pod: node.name for node in membership.view.nodes}
+    left = copies.left if copies is not None else {}
+    for pod, witness in sorted(survey.lost.items()):
+        open_ = len(left.get(names[pod], ()))
+        state = (
+            f"{open_} of {copies.total.get(names[pod], open_)} shard copies are not proven complete"
+            if copies is not None and open_
+            else "its copies are complete again"
+        )
+        yield Finding(
+            "volume_lost",
+            Severity.FAULT if open_ else Severity.WARNING,
+            (pod,),
+            f"{pod} has lost its volume ({witness} knows it with another one): {state}. Until then "
+            "reads through any node may miss documents; `couchdiscover run` has CouchDB fill them, "
+            "and marks the volume",
+        )
+    for pod, files in sorted(survey.damaged.items()):
+        yield Finding(
+            "volume_damaged",
+            Severity.FAULT,
+            (pod,),
+            f"{pod} lacks {len(files)} of its files, or has them empty "
+            f"({named([file.path for file in files])}): `couchdiscover run` has CouchDB fill them",
+        )
+    if told := hollow_pods(survey, names):
+        yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unmarked)), told)
+    for pod, name in sorted(survey.mismarked.items()):
+        yield Finding(
+            "marked_otherwise",
+            Severity.WARNING,
+            (pod,),
+            f"the mark on {pod}'s volume says that it was {name}, and all its files are in place; "
+            "`couchdiscover run` renews it",
         )
 
 

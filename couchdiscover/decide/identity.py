@@ -25,16 +25,17 @@ EXCHANGES_SECRETS = (3, 5, 2)
 class Drift:
     """What differs, and what is to come of it.
 
-    ``steps`` make it equal. ``undecided`` are keys for which no majority spoke, and ``tied`` those
-    of them for which uptimes did not, either. ``secretless`` is true where no node has a secret.
-    ``kept`` are pods whose hashes stay as they are, since they are of another scheme than the
-    others'. ``intended`` are pods whose secret, which the environment gives, differs from the
-    others', and whose sessions fail there.
+    ``steps`` make it equal. ``undecided`` are keys for which no majority spoke, ``tied`` those of
+    them for which uptimes did not, either, and ``sole`` those that one node alone has.
+    ``secretless`` is true where no node has a secret. ``kept`` are pods whose hashes stay as they
+    are, since they are of another scheme than the others'. ``intended`` are pods whose secret,
+    which the environment gives, differs from the others', and whose sessions fail there.
     """
 
     steps: tuple[Step, ...] = ()
     undecided: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
+    sole: tuple[str, ...] = ()
     secretless: bool = False
     kept: tuple[str, ...] = ()
     intended: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ class Drift:
             tuple(step for step in self.steps if step.pod == pod),
             self.undecided,
             self.tied,
+            self.sole,
             self.secretless,
             tuple(kept for kept in self.kept if kept == pod),
             tuple(other for other in self.intended if other == pod),
@@ -100,7 +102,7 @@ def drift(
     voting = _voting(nodes, voters)
     named = next((node for node in nodes if node.pod == source), None)
     pairs: dict[tuple[str, str], list[str]] = {}
-    undecided, tied, kept = [], [], set()
+    undecided, tied, sole, kept = [], [], [], set()
     for key in _keys(nodes):
         if not _differs(nodes, key) or (key == "secret" and (secret_intended or _accepted(nodes))):
             continue
@@ -111,7 +113,9 @@ def drift(
             if giver is None:
                 continue  # no voter has a value to give
             undecided.append(key)
-            if not _clearly_older(giver, having):
+            if len(having) == 1:
+                sole.append(key)
+            elif not _clearly_older(giver, having):
                 tied.append(key)
         for node in nodes:
             if node.identity is None or _value(node, key) == _value(giver, key):
@@ -130,7 +134,13 @@ def drift(
         apart = ()
     secretless = bool(voting) and all(_value(node, "secret") is None for node in nodes)
     return Drift(
-        tuple(steps), tuple(undecided), tuple(tied), secretless, tuple(sorted(kept)), apart
+        tuple(steps),
+        tuple(undecided),
+        tuple(tied),
+        tuple(sole),
+        secretless,
+        tuple(sorted(kept)),
+        apart,
     )
 
 

@@ -20,7 +20,7 @@ from couchdiscover.decide.common import (
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Cluster, Membership, holds_data
 from couchdiscover.decide.merging import introduction_question, merge_question
-from couchdiscover.decide.verification import marks_due, verify, volume_answer
+from couchdiscover.decide.verification import cloned_note, marks_due, verify, volume_answer
 from couchdiscover.errors import Denied, Unsafe
 from couchdiscover.state.nodes import LoginRefused, NodeView, TooOld
 from couchdiscover.state.reasons import (
@@ -278,6 +278,8 @@ def _notes(membership: Membership, own: NodeView) -> tuple[str, ...]:
     foreign = [c for c in membership.clusters if own not in c.nodes]
     if own.was_finished and foreign:
         notes.append(refusals.split([group, *foreign]))
+    if cloned := cloned_note(membership.survey):
+        notes.append(cloned)
     if membership.left_behind and not set(membership.left_behind).isdisjoint(own.cluster_nodes):
         notes.append(refusals.left_behind_note(membership))
     notes.extend(

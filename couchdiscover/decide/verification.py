@@ -40,6 +40,8 @@ def volume_refusal(membership: Membership) -> Refuse | None:
     survey = membership.survey
     if clone := _clone(survey):
         return clone
+    if cloned := cloned_note(survey):
+        return Refuse(NotSo, cloned)
     if survey.held:
         return None
     if survey.has_former_names:
@@ -72,7 +74,10 @@ def volume_answer(membership: Membership, own: NodeView) -> Decision | None:
     others_named = any(node.name in named for node in membership.view.nodes if node.pod != own.pod)
     if survey.permuted or (own.name not in named and others_named):
         return refusal
-    return Done((f"{refusal.reason} (nothing was written, so that the other pods can start)",))
+    return Done(
+        (refusal.reason,),
+        conclusion=f"{own.pod} was left as it is, so that the other pods can start",
+    )
 
 
 def _former_names(survey: Survey) -> str:
@@ -90,16 +95,32 @@ def _former_names(survey: Survey) -> str:
 
 
 def _clone(survey: Survey) -> Refuse | None:
-    if not survey.clones:
+    """A clone that has met its original, seen from either side."""
+    for clone in survey.clones:
+        if survey.is_original(clone.pod):
+            continue
+        return Refuse(
+            Unsafe,
+            f"{clone.pod} has a copy of the volume of {clone.other}, which is alive and connected: "
+            "a clone has met its original, and both write into one cluster. Scale this StatefulSet "
+            "to 0 now; before it starts again give it another Erlang cookie, or close 4369 and the "
+            "distribution's port between the two; then, on the original, delete the clone's "
+            "documents in /_node/_local/_nodes, and look at new databases for copies there",
+        )
+    return None
+
+
+def cloned_note(survey: Survey) -> str | None:
+    """The same on the original, which is not what is wrong."""
+    copies = sorted(clone.other for clone in survey.clones if survey.is_original(clone.pod))
+    if not copies:
         return None
-    clone = survey.clones[0]
-    return Refuse(
-        Unsafe,
-        f"{clone.pod} has a copy of the volume of {clone.other}, which is alive and connected: a "
-        "clone has met its original, and both write into one cluster. Scale this StatefulSet to 0 "
-        "now; before it starts again give it another Erlang cookie, or close 4369 and the "
-        "distribution's port between the two; then, on the original, delete the clone's documents "
-        "in /_node/_local/_nodes, and look at new databases for copies there",
+    where = sorted({name.partition("@")[2].partition(".")[2] or name for name in copies})
+    return (
+        f"{some(copies)} {'runs' if len(copies) == 1 else 'run'} on copies of volumes of this "
+        f"cluster, in {some(where)}, and {'is' if len(copies) == 1 else 'are'} connected: what is "
+        "written there is written here. Scale that StatefulSet to 0; then delete its documents in "
+        "/_node/_local/_nodes, and look at new databases for copies there"
     )
 
 
@@ -138,25 +159,43 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
     return None
 
 
-def _blank_copies(membership: Membership, coordinator: NodeView) -> Do | None:
-    """System databases without a document, and with fewer copies than they would get now.
+def few_copies(membership: Membership, node: NodeView) -> tuple[str, ...]:
+    """System databases, by a node's maps, with fewer copies than they would get if made now."""
+    volume, details = node.volume, node.details
+    if volume is None or volume.maps is None or details is None or details.placement:
+        return ()
+    members = _members(membership, node)
+    wanted = min(details.copies, len(members))
+    return tuple(
+        each.database
+        for each in volume.maps
+        if each.database in SYSTEM_DATABASES
+        and each.by_range
+        and not each.conflicting
+        and each.names <= members
+        and min(len(names) for names in each.by_range.values()) < wanted
+    )
 
-    As after a node had made them before it was joined: nothing is lost by naming more nodes.
+
+def _members(membership: Membership, node: NodeView) -> frozenset[str]:
+    """The expected pods' nodes that are connected, by Erlang name."""
+    return frozenset(name for name in membership.pods if name in node.all_nodes)
+
+
+def _blank_copies(membership: Membership, coordinator: NodeView) -> Do | None:
+    """Has the maps of such databases name more nodes, where they hold no document.
+
+    As after a node had made them before it was joined: nothing is lost by that.
     """
     volume, details = coordinator.volume, coordinator.details
     if volume is None or volume.maps is None or volume.filled is None or details is None:
         return None
-    if details.placement:
-        return None
-    members = sorted(name for name in membership.pods if name in coordinator.all_nodes)
+    members = sorted(_members(membership, coordinator))
     wanted = min(details.copies, len(members))
+    few = few_copies(membership, coordinator)
     steps = []
     for each in volume.maps:
-        if each.database not in SYSTEM_DATABASES or each.database in volume.filled:
-            continue
-        if not each.by_range or each.conflicting or not each.names <= set(members):
-            continue
-        if min(len(names) for names in each.by_range.values()) < wanted:
+        if each.database in few and each.database not in volume.filled:
             more = [name for name in members if name not in each.names]
             chosen = tuple([*sorted(each.names), *more][:wanted])
             steps.append(AddCopies(coordinator.pod, each.database, chosen))

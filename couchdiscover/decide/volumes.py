@@ -574,6 +574,14 @@ class Survey:
             for other, _ in names[at + 1 :]
         )
 
+    def is_original(self, pod: str) -> bool:
+        """Whether, of a volume that there is twice, the node's is the one that was there first.
+
+        Its mark or history says that it is itself, or the maps name its files at its own name.
+        """
+        files = self.files(pod)
+        return self.is_itself(pod) or (files is not None and bool(files.named))
+
     @cached_property
     def merged(self) -> tuple[str, ...]:
         """Databases whose maps are in conflict, as after joining two clusters: of the copies that

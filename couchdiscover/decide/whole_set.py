@@ -136,12 +136,10 @@ def _refusal(membership: Membership, policy: Policy) -> Refuse | None:
     )
     if refusal:
         return refusal
-    if not any(node.was_finished for node in nodes) and (
-        ghosts := refusals.ghosts(membership, membership.listed)
-    ):
-        return ghosts
     if len(membership.clusters) > 1:
         return Refuse(Unsafe, refusals.split(membership.clusters))
+    if not any(node.was_finished for node in nodes):
+        return refusals.ghosts(membership, membership.listed)
     return None
 
 

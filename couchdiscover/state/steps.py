@@ -234,10 +234,14 @@ class Do:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end state holds. ``marks`` are the pods whose volumes may be marked as verified."""
+    """The end state holds. ``marks`` are the pods whose volumes may be marked as verified.
+
+    ``conclusion`` is what came of it, where that is something else than a cluster.
+    """
 
     warnings: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
+    conclusion: str = ""
 
 
 @dataclass(frozen=True, slots=True)
