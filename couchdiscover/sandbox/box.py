@@ -96,8 +96,8 @@ class Sandbox:
     nodes are real (single ones of another release by a ``home`` among the ``pod_options``), and
     whoever asks them asks them directly: ``intercept`` is then for the API only. With ``front`` the
     sandbox listens in their place and passes on what comes, so that their requests are intercepted
-    and recorded too. ``volumes`` are what pods start on, by pod: those of another set, say. With
-    ``beside`` it is another StatefulSet on the network and the Kubernetes API of that sandbox,
+    and recorded too. ``volumes`` are what pods start on, copied, by pod: those of another set, say.
+    With ``beside`` it is another StatefulSet on the network and the Kubernetes API of that sandbox,
     which ends it as well.
 
     All methods may be called from any thread but the sandbox's own (see ``intercept``).
@@ -228,6 +228,7 @@ class Sandbox:
             self._real = RealNetwork(self._real_home, self._folder, hosts, self._addresses)
             if self._front:
                 self._real_port = self._addresses.free_port(next(iter(hosts.values())))
+        self._volumes = {pod: self._copied(volume) for pod, volume in self._volumes.items()}
         for index in range(self._count):
             self._create(self._pod_name(index))
         if self._running:
@@ -498,7 +499,7 @@ class Sandbox:
                 token=self._token,
                 node_options=self._node_options,
                 pod_options=self._pod_options,
-                volumes={pod: self.volume(pod) for pod in self._pods},
+                volumes={pod: self._own_volume(pod) for pod in self._pods},
                 beside=self,
             )
             twin.deployment = replace(
