@@ -4,8 +4,10 @@ Every session makes an environment of its own. `nox --no-venv -s NAME` uses the 
 is in, which then must have the `dev` extra.
 """
 
+import os
 import re
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,6 +16,9 @@ import nox
 ROOT = Path(__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+
+# So that --no-venv finds the tools beside nox, also where that environment is not activated.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 nox.needs_version = ">=2025.5.1"
 nox.options.sessions = ["format", "lint", "types", "imports", "unit"]

@@ -24,9 +24,6 @@ from couchdiscover.state.settings import Settings
 from couchdiscover.state.steps import Decision, Do, Refuse, Wait
 from couchdiscover.state.topology import Scope, Topology
 
-POLICY = Policy(repair=False, mark=False)
-"""With ``check`` drift is a condition, and nothing is written."""
-
 
 def assess(
     settings: Settings,
@@ -76,10 +73,15 @@ class _Check:
 
     def refuse(self, topology: Topology, view: ClusterView) -> None:
         """Raises what ``run`` would refuse for, but for what a person has still to do."""
-        ahead = simulate(topology, view, lambda then: _decide(topology, then))
+        ahead = simulate(topology, view, lambda then: self.decide(topology, then))
         match ahead.end:
             case Refuse(error=error, reason=reason) if error is not NotSo:
                 raise error(reason)
+
+    def decide(self, topology: Topology, view: ClusterView) -> Decision:
+        """What ``run`` would do, but for repairs and marks: drift is a condition here."""
+        policy = Policy(repair=False, mark=False, allow_one_copy=self.settings.allow_one_copy)
+        return decide(topology, view, Scope.SET, policy)
 
     def unmet(self, topology: Topology, view: ClusterView) -> Reasons:
         """What can be waited for: everything but drift and members left by a scale-down."""
@@ -87,7 +89,7 @@ class _Check:
         left = [condition for condition in left if condition.type != "Consistent"]
         if not left and not any(node.unreadable for node in view.nodes):
             return {}
-        match _decide(topology, view):
+        match self.decide(topology, view):
             case Wait(reasons=reasons):
                 return reasons
             case Do(steps=steps):
@@ -180,10 +182,6 @@ class _Check:
                 "--via api-proxy, or a Job)"
             )
         return (listed(parts) or "; ".join(condition.message for condition in unmet)) + hint
-
-
-def _decide(topology: Topology, view: ClusterView) -> Decision:
-    return decide(topology, view, Scope.SET, POLICY)
 
 
 def _unmet(topology: Topology, view: ClusterView) -> list[Condition]:

@@ -81,7 +81,9 @@ class Pace:
         """The error for the end of the time, with everything that was waited for."""
         notes = [told(reasons)]
         topology = self.narrator.record.topology
-        if topology is not None and topology.unpublished:
+        if topology is not None and topology.service_problem:
+            notes.append(topology.service_problem)
+        elif topology is not None and topology.unpublished:
             notes.append(hidden_pods(topology))
         notes += self.narrator.problems()
         waited = f"timed out after {self.deadline.seconds:g} s"

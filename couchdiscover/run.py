@@ -69,6 +69,7 @@ def assemble(
         if settings.dry_run:
             return _foretell(topology, view, looker, steps.policy(settings), narrator)
         narrator.warn(decision.warnings)
+        steps.settle(view)
         outcome: Decision | None = decision
         if isinstance(outcome, Do):
             outcome = steps.take(outcome.steps, topology, view)
@@ -132,6 +133,7 @@ class _Steps:
     just_joined: bool = False
     _done: dict[Step, list[object]] = field(default_factory=dict)
     _failed: tuple[Step, ...] = ()
+    _unanswered: list[Step] = field(default_factory=list)
     _rested: bool = False
     _repair: bool = True
 
@@ -149,6 +151,17 @@ class _Steps:
     def forget(self) -> None:
         """After a wait, what failed before it is tried again at once."""
         self._failed, self.just_joined = (), False
+
+    def settle(self, view: ClusterView) -> None:
+        """Counts steps whose request was not answered, and which have done their work after all."""
+        from couchdiscover.decide.simulation import shows
+
+        done = [step for step in self._unanswered if shows(view, step)]
+        for step in done:
+            self._unanswered.remove(step)
+            self.looker.memory.note(step)
+            self.looker.narrator.failed(step, None)
+            self.looker.narrator.taken(step)
 
     def take(self, steps: Sequence[Step], topology: Topology, view: ClusterView) -> Wait | None:
         """Takes the steps that have not been; where there are none, returns what to wait for."""
@@ -185,10 +198,15 @@ class _Steps:
                 self._done.setdefault(step, []).append(_state_of(step, view))
             else:
                 failed.append(step)
+                if step not in self._unanswered:
+                    self._unanswered.append(step)
+                if outcome.unwritable:
+                    narrator.warn([f"{step.kind} {step.pod}: {outcome.problem}"])
                 if looker.scope is Scope.POD and isinstance(step, SyncIdentity | AnnounceSecret):
                     self._give_up(step, outcome.problem)
             if outcome.taken:
                 narrator.taken(step)
+                self._unanswered = [each for each in self._unanswered if each != step]
         self._failed = tuple(failed)
         looker.narrator.record.finished_here = looker.memory.finished_here
 

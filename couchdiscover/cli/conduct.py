@@ -65,6 +65,10 @@ def _story(command: str) -> Callable[..., str]:
             from couchdiscover.check import assess
 
             return assess
+        case "adopt":
+            from couchdiscover.adopt import adopt
+
+            return adopt
         case _:
             from couchdiscover.run import assemble
 

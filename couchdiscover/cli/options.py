@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-EVERY = ("run", "plan", "check")
+EVERY = ("run", "plan", "check", "adopt")
+ASSEMBLING = ("run", "plan", "check")
 ACTING = ("run", "plan")
 
 
@@ -92,7 +93,7 @@ class Options:
         value="DURATION",
         variable="COUCHDISCOVER_TIMEOUT",
         help="How long to try; 0 is one look and no change [default: 5m]",
-        of=("run", "check"),
+        of=("run", "check", "adopt"),
     )
     request_timeout: str | None = _option(
         "--request-timeout",
@@ -105,20 +106,21 @@ class Options:
         value="NAME",
         variable="COUCHDISCOVER_ENSURE_DBS",
         help="Database that must exist on top of _users and _replicator; repeatable",
+        of=ASSEMBLING,
     )
     repair: bool = _option(
         "--repair/--no-repair",
         variable="COUCHDISCOVER_REPAIR",
         help="Make admin hash, uuid and secret the same again where they differ",
         default=True,
-        of=ACTING,
+        of=(*ACTING, "adopt"),
     )
     repair_from: str | None = _option(
         "--repair-from",
         value="POD",
         variable="COUCHDISCOVER_REPAIR_FROM",
         help="Pod whose values are taken for that, instead of the majority's",
-        of=ACTING,
+        of=(*ACTING, "adopt"),
     )
     cluster_state: str | None = _option(
         "--cluster-state",
@@ -132,7 +134,7 @@ class Options:
         variable="COUCHDISCOVER_MARK",
         help="Leave a mark on each verified node's volume, by which its loss is seen",
         default=True,
-        of=("run",),
+        of=("run", "adopt"),
     )
     wait_for_copies: bool = _option(
         "--wait-for-copies/--no-wait-for-copies",
@@ -146,6 +148,7 @@ class Options:
         variable="COUCHDISCOVER_ALLOW_ONE_COPY",
         help="Take several nodes with [cluster] n = 1 for meant",
         default=False,
+        of=ASSEMBLING,
     )
     via: str | None = _option(
         "--via",
@@ -197,11 +200,33 @@ class Options:
         variable="COUCHDISCOVER_CONTEXT",
         help="Context in it",
     )
+    from_: list[str] | None = _option(  # noqa: RUF009 - it makes a field
+        "--from",
+        value="OLD=POD",
+        variable="COUCHDISCOVER_FROM",
+        help="Former Erlang name, and the pod that has its volume; repeatable [default: the mark "
+        "and CouchDB's own history tell]",
+        of=("adopt",),
+    )
+    database: str | None = _option(
+        "--database",
+        value="GLOB",
+        variable="COUCHDISCOVER_DATABASE",
+        help="Adopt these databases only [default: all]",
+        of=("adopt",),
+    )
+    replications: str | None = _option(
+        "--replications",
+        value="run|hold",
+        variable="COUCHDISCOVER_REPLICATIONS",
+        help="Let the replications start that would, or hold their database back",
+        of=("adopt",),
+    )
     dry_run: bool = _option(
         "--dry-run",
         help="Print the steps and change nothing",
         default=False,
-        of=("run",),
+        of=("run", "adopt"),
     )
     output: str | None = _option(
         "--output",

@@ -130,6 +130,9 @@ def build_settings(options: Options, environment: Mapping[str, str]) -> Settings
         dry_run=options.dry_run,
         wait=options.wait,
         write=options.write,
+        former_names=_former_names(options.from_ or (), problems),
+        only_databases=options.database or None,
+        replications=read("--replications", options.replications, _one_of("run", "hold"), None),
         via=read("--via", options.via, _one_of("direct", "api-proxy"), "direct"),
         environment=dict(environment),
     )
@@ -138,6 +141,20 @@ def build_settings(options: Options, environment: Mapping[str, str]) -> Settings
     if problems:
         raise UsageProblem("; ".join(problems))
     return settings
+
+
+def _former_names(entries: Iterable[str], problems: list[str]) -> dict[str, str]:
+    """``OLD=POD``, each Erlang name and each pod once."""
+    found: dict[str, str] = {}
+    for entry in [part.strip() for each in entries for part in each.split(",") if part.strip()]:
+        name, _, pod = entry.rpartition("=")
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+", name) or parse_pod_name(pod) is None:
+            problems.append(f"--from {entry!r} is not OLD=POD, an Erlang name and a pod's")
+        elif name in found or pod in found.values():
+            problems.append(f"--from names {name if name in found else pod} twice")
+        else:
+            found[name] = pod
+    return found
 
 
 def _usual_certificates(environment: Mapping[str, str], problems: list[str]) -> str | None:

@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode
 
@@ -30,6 +29,10 @@ SAMPLE = 25
 
 MARK = "_local/couchdiscover"
 """The local document in a node's own ``_dbs`` that says which node the volume was verified as."""
+
+SYNC_DOCUMENTS = ("_local/shard-sync-", "_local/purge-mem3-")
+"""How the names of internal replication's checkpoints begin: of changes, of purges (CouchDB's
+source, src/mem3/src/mem3_rep.erl)."""
 
 OWN_FILES = frozenset({"_dbs", "_nodes", "_users", "_replicator", "_metadata"})
 """Files that each node makes for itself: no copies of anything (CouchDB's default.ini)."""
@@ -222,8 +225,7 @@ class CouchNode:
 
     def map_with_history(self, database: str) -> ShardMap:
         """A shard map with its document's revisions."""
-        path = f"/_node/_local/_dbs/{quote(database, safe='')}"
-        return _shard_map({"id": database, "doc": self.map_document(database)}, path)
+        return shard_map_of(database, self.map_document(database))
 
     def node_documents(self) -> dict[str, dict[str, Any]]:
         """The documents of all members in this node's ``_nodes``, by Erlang name."""
@@ -255,24 +257,19 @@ class CouchNode:
         path = f"{_file_path(file)}/_changes"
         return bool(_member(self._get(f"{path}?since={seq}&limit=1"), "results", list, path))
 
-    def checkpoint(self, file: ShardFile, name: str) -> Checkpoint | None:
-        """A checkpoint of internal replication, of changes or of purges; None if there is none."""
-        path = f"{_file_path(file)}/{name}"
-        try:
-            document = _object(self._get(path), path)
-        except ErrorAnswer as failure:
-            if failure.status == 404 and failure.reason == "missing":
-                return None
-            raise
-        key = "purge_seq" if name.startswith("_local/purge-") else "seq"
-        return Checkpoint(_member(document, key, int, path), _reached(document))
-
-    def local_documents(self, file: ShardFile) -> list[dict[str, Any]]:
-        """All local documents of a file. Raises NoAnswer where they are too many for one answer."""
+    def checkpoints(self, file: ShardFile) -> dict[str, Checkpoint]:
+        """What a file knows of internal replication from and to it, by the documents' names."""
         path = f"{_file_path(file)}/_local_docs"
-        rows = _member(self._get(f"{path}?include_docs=true"), "rows", list, path)
-        documents = [row.get("doc") for row in rows if isinstance(row, dict)]
-        return [each for each in documents if isinstance(each, dict)]
+        first, last = "_local/purge-mem3-", "_local/shard-sync-~"
+        query = {"include_docs": "true", "startkey": f'"{first}"', "endkey": f'"{last}"'}
+        rows = _member(self._get(f"{path}?{urlencode(query)}"), "rows", list, path)
+        return {
+            row["id"]: checkpoint
+            for row in rows
+            if isinstance(row, dict)
+            and _is_word(row.get("id"))
+            and (checkpoint := _checkpoint(row["id"], row.get("doc"))) is not None
+        }
 
     def file_documents(self, file: ShardFile, limit: int) -> list[dict[str, Any]]:
         """Documents of a file that are no design documents, ``limit`` at most."""
@@ -542,8 +539,8 @@ def _stopped(method: str, gateway: Gateway, status: int, message: str) -> CouchF
     verb = {"GET": "get", "POST": "create", "PUT": "update", "DELETE": "delete"}.get(method, method)
     if status in (401, 403):
         return Denied(
-            f"the Kubernetes API does not allow to {verb} {where} ({status}); grant `get` and "
-            '`create` on pods/proxy (README, "From outside the cluster"), or check from a Job'
+            f"the Kubernetes API does not allow to {verb} {where} ({status}); grant `{verb}` on "
+            "pods/proxy (docs/kubernetes-access.md), or check from a Job"
         )
     if status == 404:
         return NoAnswer("its pod does not exist", nobody=True)
@@ -613,6 +610,16 @@ def _traces(document: dict[str, Any]) -> list[Trace]:
     ]
 
 
+def _checkpoint(name: str, document: Any) -> Checkpoint | None:
+    """A checkpoint of changes or of purges; None where the document is something else."""
+    if not isinstance(document, dict) or not name.startswith(SYNC_DOCUMENTS):
+        return None
+    seq = document.get("purge_seq" if name.startswith(SYNC_DOCUMENTS[1]) else "seq")
+    if not isinstance(seq, int):
+        return None
+    return Checkpoint(seq, _reached(document), _plain(document.get("_rev", ""), 64))
+
+
 def _reached(document: dict[str, Any]) -> int:
     seqs = [entry.get("target_seq") for entry in _entries(document)]
     return max((seq for seq in seqs if isinstance(seq, int)), default=0)
@@ -621,8 +628,11 @@ def _reached(document: dict[str, Any]) -> int:
 def _shard_map(row: Any, path: str) -> ShardMap:
     database = _member(row, "id", str, path)
     document = row.get("doc")
-    if not isinstance(document, dict):
-        document = {}
+    return shard_map_of(database, document if isinstance(document, dict) else {})
+
+
+def shard_map_of(database: str, document: Mapping[str, Any]) -> ShardMap:
+    """What a document of ``_dbs`` says; one that somebody wrote by hand may lack anything."""
     ranges = document.get("by_range")
     return ShardMap(
         _plain(database, 256),
@@ -696,13 +706,7 @@ def _strings(values: Any, path: str) -> frozenset[str]:
         printable = False
     if not printable:
         raise NoAnswer(f"GET {path} gave no list of names: not CouchDB")
-    return _shared(frozenset(values))
-
-
-@lru_cache(maxsize=16)
-def _shared(names: frozenset[str]) -> frozenset[str]:
-    """One copy of what all nodes say alike: a thousand lists of a thousand members fill memory."""
-    return names
+    return frozenset(values)
 
 
 class Fleet:

@@ -17,7 +17,9 @@ _MAX_NAMES = 64 * 1024
 def likeliest_cause(name: str, address: Address, seconds: float) -> str:
     """What keeps others from connecting to the node ``name``, as far as it shows from here.
 
-    ``address`` is where its HTTP interface answers; each probe takes ``seconds`` at most.
+    ``address`` is where its HTTP interface answers; each probe takes ``seconds`` at most. A port
+    that is closed to us may be open between the nodes, as a NetworkPolicy should have it: then it
+    is said that nothing can be told from here.
     """
     short, _, host = name.partition("@")
     if not _resolves(host):
@@ -27,20 +29,25 @@ def likeliest_cause(name: str, address: Address, seconds: float) -> str:
         )
     listing = _ask_epmd(address.host, seconds)
     if listing is None:
-        return (
-            f"port {EPMD_PORT} of {address.host} cannot be reached: a NetworkPolicy or a service "
-            "mesh in between?"
-        )
+        return _untold(EPMD_PORT, address)
     ports = dict(re.findall(r"^name (\S+) at port (\d{1,5})$", listing, re.MULTILINE))
     if short not in ports:
         return f"the port mapper at {address.host} knows no node {short}"
     port = int(ports[short])
     if not _listens(address.host, port, seconds):
-        return (
-            f"port {port} of {address.host}, Erlang's distribution, cannot be reached: "
-            "a NetworkPolicy or a service mesh in between?"
-        )
-    return "its ports answer, so the Erlang cookies differ, or the nodes know it by another name"
+        return _untold(port, address)
+    return (
+        "its ports answer: CouchDB tries again within a minute; if it stays so, the Erlang cookies "
+        "differ, or the nodes know it by another name"
+    )
+
+
+def _untold(port: int, address: Address) -> str:
+    return (
+        f"port {port} of {address.host} is closed to couchdiscover, so that the cause cannot be "
+        f"told from here; between the nodes it must be open: is a NetworkPolicy or a service mesh "
+        "in between?"
+    )
 
 
 def _resolves(host: str) -> bool:

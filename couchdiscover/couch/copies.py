@@ -1,7 +1,7 @@
 """Reading what proves a copy: infos of files and checkpoints, bounded, each node by one thread."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, ErrorAnswer
@@ -70,69 +70,46 @@ def look_at(proof: Proof, nodes: Nodes, requests: int = LOOK_REQUESTS) -> Proof:
 
 
 def read_pairs(pairs: Sequence[Pair], nodes: Nodes, *, purges: bool = False) -> list[Reading]:
-    """Reads both files and their checkpoints of each pair; raises nothing."""
-    infos = read_files(nodes, ((n, p.file) for p in pairs for n in (p.source, p.target)))
-    names: dict[Pair, str] = {}
-    for pair in pairs:
-        source, target = infos.get((pair.source, pair.file)), infos.get((pair.target, pair.file))
-        if source is not None and target is not None and source.update_seq > 0:
-            names[pair] = checkpoint_name(source.uuid, target.uuid)
-    wanted = [(n, (p.file, name)) for p, name in names.items() for n in (p.source, p.target)]
-    checkpoints = nodes.ask(wanted, lambda client, key: client.checkpoint(*key))
-    readings = []
-    for pair in pairs:
-        name = names.get(pair, "")
-        readings.append(
-            Reading(
-                pair,
-                infos.get((pair.source, pair.file)),
-                infos.get((pair.target, pair.file)),
-                checkpoints.get((pair.source, (pair.file, name))),
-                checkpoints.get((pair.target, (pair.file, name))),
-            )
-        )
-    return _deepened(readings, nodes, purges=purges)
+    """Reads both files of each pair and what they know of each other; raises nothing.
 
-
-def _deepened(readings: Sequence[Reading], nodes: Nodes, *, purges: bool) -> list[Reading]:
-    """What follows the lower checkpoint, where it is behind, and how far purges were pushed."""
-    behind = [
-        reading
-        for reading in readings
-        if reading.source is not None and reading.reached < reading.source.update_seq
-    ]
+    Two requests for each copy, and one for each pair whose source has gone on since.
+    """
+    copies = {(name, pair.file) for pair in pairs for name in (pair.source, pair.target)}
+    infos = read_files(nodes, sorted(copies))
+    there = [copy for copy, info in infos.items() if info is not None and info.update_seq > 0]
+    known = nodes.ask(there, lambda client, file: client.checkpoints(file))
+    readings = [_reading(pair, infos, known, purges=purges) for pair in pairs]
+    behind = [r for r in readings if r.source is not None and r.reached < r.source.update_seq]
     follows = nodes.ask(
         ((r.pair.source, (r.pair.file, r.reached)) for r in behind),
         lambda client, key: client.file_changes_after(*key),
     )
-    purged: dict[tuple[str, tuple[ShardFile, str]], Checkpoint | None] = {}
-    purge_names = {
-        reading.pair: purge_checkpoint_name(reading.source.uuid, reading.target.uuid)
-        for reading in readings
-        if purges
-        and reading.source is not None
-        and reading.target is not None
-        and reading.source.purge_seq > 0
-    }
-    if purge_names:
-        purged = nodes.ask(
-            ((pair.source, (pair.file, name)) for pair, name in purge_names.items()),
-            lambda client, key: client.checkpoint(*key),
-        )
     return [
-        Reading(
-            reading.pair,
-            reading.source,
-            reading.target,
-            reading.at_source,
-            reading.at_target,
-            follows.get((reading.pair.source, (reading.pair.file, reading.reached))),
-            purged.get(
-                (reading.pair.source, (reading.pair.file, purge_names.get(reading.pair, "")))
-            ),
-        )
-        for reading in readings
+        replace(r, follows=follows.get((r.pair.source, (r.pair.file, r.reached)))) for r in readings
     ]
+
+
+def _reading(
+    pair: Pair,
+    infos: Mapping[tuple[str, ShardFile], FileInfo | None],
+    known: Mapping[tuple[str, ShardFile], Mapping[str, Checkpoint]],
+    *,
+    purges: bool,
+) -> Reading:
+    source, target = infos.get((pair.source, pair.file)), infos.get((pair.target, pair.file))
+    if source is None or target is None:
+        return Reading(pair, source, target)
+    name = checkpoint_name(source.uuid, target.uuid)
+    at_source = known.get((pair.source, pair.file), {})
+    at_target = known.get((pair.target, pair.file), {})
+    return Reading(
+        pair,
+        source,
+        target,
+        at_source.get(name),
+        at_target.get(name),
+        purges=at_source.get(purge_checkpoint_name(source.uuid, target.uuid)) if purges else None,
+    )
 
 
 def read_files(

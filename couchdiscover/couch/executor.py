@@ -39,11 +39,16 @@ Config = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a step: ``taken`` where it changed something, ``problem`` where it failed."""
+    """What came of a step: ``taken`` where it changed something, ``problem`` where it failed.
+
+    ``unwritable`` is true where the node could not write its configuration: what it has in memory
+    may be changed all the same, and is gone at its next restart.
+    """
 
     step: Step
     taken: bool
     problem: str | None = None
+    unwritable: bool = False
 
 
 class NotExecutable(CouchFailure):
@@ -109,7 +114,8 @@ class _Executor:
         except ErrorAnswer as failure:
             if _was_so_already(step, failure):
                 return Outcome(step, taken=False)
-            return Outcome(step, taken=False, problem=_explained(failure))
+            problem = _explained(failure)
+            return Outcome(step, taken=False, problem=problem, unwritable=problem != str(failure))
         except CouchFailure as failure:
             return Outcome(step, taken=False, problem=str(failure))
         return Outcome(step, taken=taken)

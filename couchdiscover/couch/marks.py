@@ -18,10 +18,15 @@ KEPT = 8
 
 
 def write_marks(
-    pods: Sequence[str], topology: Topology, view: ClusterView, fleet: Fleet
+    pods: Sequence[str],
+    topology: Topology,
+    view: ClusterView,
+    fleet: Fleet,
+    was: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[str, ...]:
     """Leaves the mark on some pods' volumes, and looks whether it is there.
 
+    ``was`` are names that a pod's volume had before; those that its mark has already are kept.
     Returns what went wrong, as warnings: a mark is evidence for later, and nothing depends on it.
     """
     nodes = [node for pod in pods if isinstance(node := view.sight(pod), NodeView)]
@@ -34,7 +39,9 @@ def write_marks(
         if pod is None or own is None:
             return "its _dbs could not be read"
         client = fleet.node(pod, node.address)
-        mark = Mark(node.name, own, _seen(node, uuids), at)
+        before = node.volume.mark.was if node.volume and node.volume.mark else ()
+        names = dict.fromkeys((*(was or {}).get(node.pod, ()), *before))
+        mark = Mark(node.name, own, _seen(node, uuids), at, tuple(names))
         try:
             client.put_mark(mark)
             found, _ = client.mark_and_traces()

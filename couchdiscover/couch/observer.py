@@ -296,6 +296,11 @@ class Observer:
             [node for node in leaders if node.identity is None],
             self._with_config,
         )
+        membership = Membership.of(topology, view)
+        if membership.left_behind and not any(node.was_finished for node in view.nodes):
+            # Whether nobody's names come from the seed list, which brings them back at each boot.
+            first = [node for node in view.nodes[:1] if node.details is None]
+            view = self._each(topology, view, first, self._with_config)
         own = [n for n in view.nodes if n.pod == topology.own and not n.finished and not n.alone]
         asked = {node.pod: node for node in [*leaders, *own] if node.databases is None}
         return self._each(
@@ -389,6 +394,9 @@ class Observer:
             want(laden, Part.MAPS | Part.HISTORY | Part.UUID)
             leaders = [group.coordinator for group in membership.groups if group.exists]
             want(leaders or view.nodes[:1], Part.MAPS)
+        if self.foresees:
+            clusters = [group for group in membership.groups if group.was_finished]
+            want([group.coordinator for group in clusters], Part.MAPS)
         late = [node for node in view.nodes if node.overdue]
         fellows = frozenset().union(*(node.overdue for node in late))
         want([*late, *(node for node in view.nodes if node.name in fellows)], Part.MAPS)
@@ -442,7 +450,7 @@ class Observer:
         """
 
         def asked(client: CouchNode, node: NodeView) -> NodeView:
-            few = few_copies(Membership.of(topology, view), node)
+            few = few_copies(membership, node, ahead=self.foresees)
             filled = set()
             for name in few:
                 try:
@@ -457,7 +465,9 @@ class Observer:
         nodes = [
             node
             for node in view.nodes
-            if node.finished and not node.alone and few_copies(membership, node)
+            if node.finished
+            and not node.alone
+            and few_copies(membership, node, ahead=self.foresees)
         ]
         return self._each(topology, view, nodes[:1], asked)
 
@@ -710,7 +720,7 @@ def _recognised(topology: Topology, view: ClusterView) -> ClusterView:
 
     Where two addresses give the same name, two nodes have it, and that is another matter.
     """
-    strangers: dict[str, Sight] = {}
+    misplaced: dict[str, Sight] = {}
     for node in view.nodes:
         pod = topology.pod(node.pod)
         if pod is None or not _is_another(topology, pod, node):
@@ -718,8 +728,8 @@ def _recognised(topology: Topology, view: ClusterView) -> ClusterView:
         twins = [n for n in view.nodes if n.name == node.name and n.address != node.address]
         if not twins:
             reason = AnotherPodsAddress(node.address, node.name)
-            strangers[node.pod] = Unreachable(node.pod, reason, node.address)
-    return replace(view, sights=tuple(strangers.get(s.pod, s) for s in view.sights))
+            misplaced[node.pod] = Unreachable(node.pod, reason, node.address)
+    return replace(view, sights=tuple(misplaced.get(s.pod, s) for s in view.sights))
 
 
 def _remedy(failure: ErrorAnswer) -> str:

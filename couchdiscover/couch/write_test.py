@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, ErrorAnswer, Fleet
+from couchdiscover.errors import Denied
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.workers import for_each
 from couchdiscover.output.log import LOGGER
@@ -14,10 +15,10 @@ from couchdiscover.state.nodes import NodeView
 from couchdiscover.state.topology import Address, Pod, Topology
 
 NAME = re.compile(r"couchdiscover-check-([0-9]{1,12})-[0-9a-f]{8}")
-"""A scratch database's name has the time it was made, in Unix seconds, and is nobody else's."""
+"""The test database's name has the time it was made, in Unix seconds, and is nobody else's."""
 
 LEFTOVER_SECONDS = 3600
-"""Age at which a scratch database is nobody's any more: its process was killed."""
+"""Age at which a test database is nobody's any more: its process was killed."""
 
 DOCUMENT = "written-by-couchdiscover"
 
@@ -31,7 +32,7 @@ class Written:
     """What came of it: ``problems`` by the pod, and ``warnings``."""
 
     problems: tuple[tuple[str, str], ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: Sequence[str] = ()
 
 
 def write_and_read(topology: Topology, nodes: Sequence[NodeView], fleet: Fleet) -> Written:
@@ -69,13 +70,16 @@ def write_and_read(topology: Topology, nodes: Sequence[NodeView], fleet: Fleet) 
                 for (pod, _), problem in zip(others, problems, strict=True)
                 if problem != ""
             ),
-            tuple(warnings),
+            warnings,
         )
     finally:
         # On connections and a clock of its own: a signal may have come in the midst of a request,
         # or the deadline passed.
         spare = Fleet(fleet.access, Deadline(0))
-        _remove(name, doors, spare, expected=created)
+        left = _remove(name, doors, spare, expected=created)
+        if left:
+            LOGGER.warning(left)
+            warnings.append(left)
 
 
 def _read(client: CouchNode, database: str, through: str, seconds: float) -> str:
@@ -96,8 +100,11 @@ def _read(client: CouchNode, database: str, through: str, seconds: float) -> str
 
 def _remove(
     name: str, doors: Sequence[tuple[Pod, Address]], fleet: Fleet, *, expected: bool
-) -> None:
-    """Removes the database; one whose making was not answered may come into being a moment late."""
+) -> str:
+    """Removes the database; one whose making was not answered may come into being a moment late.
+
+    Returns what is left behind, and why, as a sentence; nothing where it is gone.
+    """
     problem = ""
     for turn in range(REMOVALS):
         if turn:
@@ -107,14 +114,14 @@ def _remove(
             fleet.node(pod, address).delete_database(name)
         except ErrorAnswer as failure:
             if failure.status == 404 and (expected or turn == REMOVALS - 1):
-                return
+                return ""
             problem = str(failure)
-        except CouchFailure as failure:
+        except (CouchFailure, Denied) as failure:
             problem = str(failure)
         else:
-            return
-    LOGGER.warning(
-        f"the scratch database {name} is left behind ({problem}); `couchdiscover check --write` "
+            return ""
+    return (
+        f"the test database {name} is left behind ({problem}); `couchdiscover check --write` "
         "removes it when it is an hour old"
     )
 
@@ -127,5 +134,5 @@ def _remove_leftovers(client: CouchNode) -> None:
             if found and now - int(found[1]) > LEFTOVER_SECONDS:
                 client.delete_database(name)
                 LOGGER.info(f"removed {name}, which an earlier check has left behind")
-    except CouchFailure as failure:
+    except (CouchFailure, Denied) as failure:
         LOGGER.debug(f"leftovers of earlier checks are not removed: {failure}")

@@ -8,7 +8,7 @@ from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.merging import introduction_question, some
 from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
-from couchdiscover.state.reasons import CannotOpen, Reason
+from couchdiscover.state.reasons import CannotOpen, Reason, Unread
 from couchdiscover.state.steps import (
     AddNode,
     Do,
@@ -42,6 +42,17 @@ class Policy:
     wait_for_copies: bool = True
 
 
+def is_disabled(topology: Topology, node: NodeView) -> bool:
+    """Whether a node must be enabled first: it is bound to loopback or has no administrator.
+
+    One that is configured for itself alone says so until it is finished, enabled or not: among
+    several, where one copy is meant, it is bound well enough, or it would not answer.
+    """
+    if node.state is SetupState.SINGLE_DISABLED:
+        return len(topology.expected) == 1
+    return node.state is SetupState.DISABLED
+
+
 def enable(topology: Topology, node: NodeView) -> Step:
     """The step that makes a node reachable for its peers."""
     if node.state is SetupState.SINGLE_DISABLED and len(topology.expected) == 1:
@@ -50,7 +61,7 @@ def enable(topology: Topology, node: NodeView) -> Step:
 
 
 def introductions(
-    view: ClusterView, nodes: Iterable[NodeView]
+    membership: Membership, nodes: Iterable[NodeView]
 ) -> tuple[tuple[Step, ...], dict[str, Reason]]:
     """Tells nodes of fellow members that replication keeps from them.
 
@@ -59,10 +70,10 @@ def introductions(
     the two are not known to agree, it is a reason to wait instead.
     """
     late = [node for node in nodes if node.overdue]
-    members = {node.name: node for node in view.nodes} if late else {}
     steps: list[Step] = []
     held_back: dict[str, Reason] = {}
     for node in late:
+        members = {other.name: other for other in membership.group_of(node).nodes}
         for name in sorted(node.overdue & members.keys()):
             if reason := introduction_question(node, members[name]):
                 held_back.setdefault(node.pod, reason)
@@ -71,7 +82,9 @@ def introductions(
     return tuple(steps), held_back
 
 
-def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView) -> Do | None:
+def finish(
+    membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView
+) -> Do | Wait | None:
     """Finishes through the coordinator, unless some member says that this was done already.
 
     Finishing pushes the coordinator's identity over everybody: where another member is finished, it
@@ -81,9 +94,11 @@ def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeV
         return None
     steps: list[Step] = []
     identity = coordinator.identity
-    lacks_secret = identity is not None and (identity.secret is None or identity.old_secret)
-    if lacks_secret and len(coordinator.cluster_nodes) > 1:
-        steps.append(SetSecret(coordinator.pod, to_finish=True))
+    if len(coordinator.cluster_nodes) > 1:
+        if identity is None:  # finishing without a secret fails, after it has overwritten others'
+            return Wait({coordinator.pod: Unread("its configuration", "/_node/_local/_config")})
+        if identity.secret is None or identity.old_secret:
+            steps.append(SetSecret(coordinator.pod, to_finish=True))
     steps.append(FinishCluster(coordinator.pod, len(coordinator.cluster_nodes)))
     warnings = [*notes_on_names(membership)]
     age = membership.topology.age
@@ -98,8 +113,8 @@ def finish(membership: Membership, nodes: Sequence[NodeView], coordinator: NodeV
 def databases_to_ensure(nodes: Sequence[NodeView], coordinator: NodeView) -> Do | Wait | None:
     """Databases that were asked for: made where they do not exist, waited for where they do."""
     known = coordinator.databases or frozenset()
-    if lacking := [name for name in coordinator.unreadable if name not in known]:
-        return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in lacking))
+    if missing := [name for name in coordinator.unreadable if name not in known]:
+        return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in missing))
     late: dict[str, Reason] = {
         node.pod: CannotOpen(node.unreadable) for node in nodes if node.unreadable
     }

@@ -20,8 +20,8 @@ SAMPLE_COPIES = 100
 LOOK_REQUESTS = 1_000
 """Requests of one look at copies; what is left is for the next."""
 
-PAIR_REQUESTS = 6
-"""Requests that a pair takes at most: both files, both checkpoints, what follows, the purges."""
+PAIR_REQUESTS = 5
+"""Requests that a pair takes at most: two for each copy, and one for what follows."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,6 +89,17 @@ class Proof:
     reached: Mapping[Pair, int] = field(default_factory=dict)
     rolled_back: frozenset[Pair] = frozenset()
     looked_at: frozenset[Pair] = frozenset()
+    seen: frozenset[Pair] = frozenset()
+    """Pairs of which both copies were read at least once."""
+    suspected: Mapping[Pair, tuple[FileInfo, FileInfo]] = field(default_factory=dict)
+    """Pairs that are pushed both ways and hold different numbers of documents, as they were."""
+    uneven: frozenset[Pair] = frozenset()
+    """Those that were just so twice: what was purged on one is still there on the other."""
+
+    @property
+    def surveyed(self) -> bool:
+        """Whether every pair was read at least once."""
+        return self.seen >= frozenset(self.pairs)
 
     @property
     def open(self) -> tuple[Pair, ...]:
@@ -103,24 +114,34 @@ class Proof:
 
     def batch(self, requests: int = LOOK_REQUESTS) -> tuple[Pair, ...]:
         """The pairs of the next look, bounded by the requests that they may take."""
-        return self.open[: max(1, requests // PAIR_REQUESTS)]
+        ordered = self.open
+        size = max(1, requests // PAIR_REQUESTS)
+        while size < len(ordered) and ordered[size].file == ordered[size - 1].file:
+            size -= 1  # all pairs of one range belong together
+            if size == 0:
+                return ordered[: max(1, requests // PAIR_REQUESTS)]
+        return ordered[:size]
 
     def noted(self, readings: Iterable[Reading]) -> "Proof":
         """The same, richer by what one look has read."""
+        readings = list(readings)
         baseline, reached = dict(self.baseline), dict(self.reached)
         proven, rolled_back = set(self.proven), set(self.rolled_back)
-        seen = set()
+        seen, read = set(), set(self.seen)
         for reading in readings:
             pair = reading.pair
             seen.add(pair)
             if reading.source is None or reading.target is None:
                 continue  # it does not answer, or the file is not there (yet)
+            read.add(pair)
             baseline.setdefault(pair, (reading.source.update_seq, reading.source.purge_seq))
             reached[pair] = max(reading.reached, reached.get(pair, 0))
             if reading.rolled_back:
                 rolled_back.add(pair)
             if self._proves(reading, *baseline[pair]):
                 proven.add(pair)
+        suspected, uneven = self._compare(readings)
+        proven -= suspected.keys() | uneven
         looked_at = self.looked_at | seen
         if all(pair in looked_at for pair in self.pairs if pair not in proven):
             looked_at = frozenset()  # the next round begins
@@ -131,7 +152,38 @@ class Proof:
             reached=reached,
             rolled_back=frozenset(rolled_back),
             looked_at=looked_at,
+            seen=frozenset(read),
+            suspected=suspected,
+            uneven=uneven,
         )
+
+    def _compare(
+        self, readings: Iterable[Reading]
+    ) -> tuple[dict[Pair, tuple[FileInfo, FileInfo]], frozenset[Pair]]:
+        """Pairs that have nothing left to push, either way, and are not alike all the same.
+
+        CouchDB forgets at its next push that a copy was ahead once (``add_checkpoint`` drops what
+        is above the present sequences), so that an older state of itself is told by its content
+        only. Where both sides stood still between two looks it is no write on its way.
+        """
+        suspected, uneven = dict(self.suspected), set(self.uneven)
+        if not self.purges:
+            return {}, frozenset()
+        known = {reading.pair: reading for reading in readings}
+        for pair, reading in known.items():
+            back = known.get(Pair(pair.file, pair.target, pair.source))
+            source, target = reading.source, reading.target
+            before = suspected.pop(pair, None)
+            if back is None or source is None or target is None:
+                continue
+            alike = (source.documents, source.deleted) == (target.documents, target.deleted)
+            if alike or not (pushed(reading) and pushed(back)):
+                uneven.discard(pair)
+            elif before == (source, target):
+                uneven.add(pair)
+            else:
+                suspected[pair] = (source, target)
+        return suspected, frozenset(uneven)
 
     def _proves(self, reading: Reading, update_seq: int, purge_seq: int) -> bool:
         if self.purges and purge_seq and not self._purged(reading, purge_seq):
@@ -163,6 +215,14 @@ class Proof:
     def total(self, name: str) -> int:
         """How many copies of a node are to be proven."""
         return len({pair.file for pair in self.pairs if pair.target == name})
+
+
+def pushed(reading: Reading) -> bool:
+    """Whether a source has nothing left to push to its target, as they stand now."""
+    source = reading.source
+    if source is None:
+        return False
+    return reading.reached >= source.update_seq or reading.follows is False
 
 
 def refilled(maps: Iterable[ShardMap], lost: Collection[str], answering: Collection[str]) -> Proof:

@@ -349,7 +349,7 @@ def _shards(
     placed = any(node.placement for node in inspection.details)
     yield from _conflicting(maps)
     yield from _too_few(maps, members, wanted, placed)
-    yield from _on_strangers(maps, members)
+    yield from _on_others(maps, members)
     yield from _without_shards(maps, members, pods)
 
 
@@ -412,20 +412,20 @@ def _copies(count: int) -> str:
 _SYSTEM_HINT = " (without a copy that answers, logins and replications stop)"
 
 
-def _on_strangers(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable[Finding]:
+def _on_others(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable[Finding]:
     names: set[str] = set()
-    strangers: set[str] = set()
+    others_named: set[str] = set()
     for each in maps:
         others = {name for holders in each.by_range.values() for name in holders} - members
         if others:
             names.add(each.database)
-            strangers |= others
+            others_named |= others
     if names:
         yield Finding(
-            "copies_on_strangers",
+            "copies_on_no_members",
             Severity.WARNING,
             tuple(sorted(names)),
-            f"{named(names)}: the shard maps name {named(strangers)}, no member of this set: "
+            f"{named(names)}: the shard maps name {named(others_named)}, no member of this set: "
             f"each write waits for copies that are not there; {MOVE_SHARDS}",
         )
 
@@ -434,15 +434,15 @@ def _without_shards(
     maps: Sequence[ShardMap], members: frozenset[str], pods: Mapping[str, str]
 ) -> Iterable[Finding]:
     """Members that hold nothing of databases which would have reached them, were they new."""
-    lacking: dict[str, list[str]] = {}
+    absent_from: dict[str, list[str]] = {}
     for each in maps:
         placed = sum(len(holders) for holders in each.by_range.values())
         if placed < len(members):
             continue
         holding = {name for holders in each.by_range.values() for name in holders}
         for name in members - holding:
-            lacking.setdefault(name, []).append(each.database)
-    for name, databases in sorted(lacking.items()):
+            absent_from.setdefault(name, []).append(each.database)
+    for name, databases in sorted(absent_from.items()):
         pod = pods.get(name, name)
         yield Finding(
             "no_shards",

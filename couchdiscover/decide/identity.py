@@ -96,11 +96,14 @@ def drift(
 
     Only ``voters`` (Erlang names) have a vote: more than half of those that answer give their value
     to the others; else the one that is up the longest does (under 10 s apart is a tie, won by the
-    lowest ordinal). ``source`` is a pod whose values are to be taken instead of any vote. Hashes go
-    only to nodes whose own is of the same scheme, since another version may not read them.
+    lowest ordinal). ``source`` is a pod whose values are to be taken instead of any vote; while it
+    does not answer, nothing is made equal. Hashes go only to nodes whose own is of the same scheme,
+    since another version may not read them.
     """
     voting = _voting(nodes, voters)
     named = next((node for node in nodes if node.pod == source), None)
+    if source is not None and (named is None or named.identity is None):
+        return Drift()  # whose values are meant cannot be told while it is silent
     pairs: dict[tuple[str, str], list[str]] = {}
     undecided, tied, sole, kept = [], [], [], set()
     for key in _keys(nodes):

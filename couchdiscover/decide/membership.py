@@ -9,7 +9,7 @@ from typing import Self
 from couchdiscover.decide.volumes import Survey
 from couchdiscover.state.nodes import SYSTEM_DATABASES, ClusterView, NodeView, Unreachable
 from couchdiscover.state.reasons import Plain, Reason
-from couchdiscover.state.topology import Pod, Topology
+from couchdiscover.state.topology import Pod, Published, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,21 +170,14 @@ class Membership:
 
     @cached_property
     def absent(self) -> frozenset[str]:
-        """Expected pods that are known to run nowhere yet.
+        """Expected pods that have no published address, where Kubernetes would publish one.
 
-        The StatefulSet's controller has not created them (``status.replicas``), or Kubernetes
-        publishes the others and has no address for them. Where the Service itself is missing or
-        selects nothing, that no address is published says nothing.
+        Where the Service itself is missing or selects nothing, that says nothing.
         """
-        created = self.topology.created_pods
         return frozenset(
             pod.name
-            for at, pod in enumerate(self.topology.expected)
-            if pod.name in self.silent
-            and (
-                (created is not None and at >= created)
-                or (not pod.addresses and not self.topology.service_problem)
-            )
+            for pod in self.topology.expected
+            if pod.name in self.silent and pod.published is Published.NONE
         )
 
     @cached_property

@@ -14,6 +14,7 @@ from couchdiscover.decide.common import (
     identity_steps,
     identity_warnings,
     introductions,
+    is_disabled,
     notes_on_names,
     notes_on_shards,
 )
@@ -34,6 +35,7 @@ from couchdiscover.state.reasons import (
     Unread,
 )
 from couchdiscover.state.steps import AddNode, Decision, Do, Done, Refuse, Step, Wait
+from couchdiscover.state.topology import Published
 
 
 def decide_pod(membership: Membership, policy: Policy) -> Decision:
@@ -54,7 +56,7 @@ def decide_pod(membership: Membership, policy: Policy) -> Decision:
         return refusal
     if answer := volume_answer(membership, own):
         return answer
-    if own.disabled:
+    if is_disabled(topology, own):
         return Do((enable(topology, own),))
 
     group = membership.group_of(own)
@@ -118,7 +120,7 @@ def _lead_or_follow(
     }
     if hidden:
         alone = Done((_unseen(own, hidden),)) if own.pod == lead.name else None
-        if topology.service_problem:
+        if any(pod.published is Published.UNKNOWN for pod in topology.expected):
             alone = None  # whoever has no address may be there, and hold a cluster
         return Wait(hidden, at_the_end=alone)
     if own.pod == lead.name:
@@ -200,7 +202,7 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
 
 def _introductions(membership: Membership, coordinator: NodeView, own: NodeView) -> Decision | None:
     """What the own node has not learned, and the coordinator not of the own node."""
-    steps, held_back = introductions(membership.view, [own])
+    steps, held_back = introductions(membership, [own])
     told: list[Step] = list(steps)
     if coordinator is not own and own.name in coordinator.overdue:
         if reason := introduction_question(coordinator, own):
@@ -308,8 +310,8 @@ def _unseen(own: NodeView, hidden: Mapping[str, Reason]) -> str:
 def _not_created(membership: Membership, pod: str) -> bool:
     """Whether the controller has not made the pod yet (OrderedReady): nobody waits for it."""
     created = membership.topology.created_pods
-    at = next((n for n, p in enumerate(membership.topology.expected) if p.name == pod), 0)
-    return created is not None and at >= created and pod in membership.silent
+    beyond = membership.topology.expected[created:] if created is not None else ()
+    return pod in membership.absent and any(each.name == pod for each in beyond)
 
 
 def _before(membership: Membership, pod: str) -> frozenset[str]:

@@ -27,6 +27,7 @@ from couchdiscover.state.steps import (
     SyncShards,
 )
 from couchdiscover.state.topology import Topology
+from couchdiscover.state.volumes import ShardMap, Volume
 
 ROUNDS = 8
 """More rounds of steps than any plan has: enable and join, finish, databases, identity."""
@@ -67,6 +68,24 @@ def after(topology: Topology, view: ClusterView, steps: Iterable[Step]) -> Clust
     return view
 
 
+def shows(view: ClusterView, step: Step) -> bool:
+    """Whether a view shows what a step was to bring about."""
+    node = view.sight(step.pod)
+    if not isinstance(node, NodeView):
+        return False
+    match step:
+        case EnableNode() | EnableSingleNode():
+            return node.state not in (SetupState.DISABLED, SetupState.SINGLE_DISABLED)
+        case AddNode(member=member):
+            return member in node.cluster_nodes
+        case FinishCluster():
+            return node.finished
+        case EnsureDatabase(database=database):
+            return node.finished and database not in node.unreadable
+        case _:
+            return False
+
+
 def _after(topology: Topology, view: ClusterView, node: NodeView, step: Step) -> ClusterView:
     match step:
         case EnableNode():
@@ -81,10 +100,12 @@ def _after(topology: Topology, view: ClusterView, node: NodeView, step: Step) ->
             if introduces:
                 return joined
             new = {node.pod} if view.prior and node.name not in view.prior else set()
+            added = view.added | {node.pod}
             return replace(
                 joined,
-                added=view.added | {node.pod},
+                added=added,
                 without_shards=view.without_shards | new,
+                prior=_prior(joined, added),
             )
         case FinishCluster():
             return view.seen_anew(_finished(view, node))
@@ -123,20 +144,50 @@ def _joined(
     names = frozenset().union(*(m.cluster_nodes | {m.name} for m in members))
     alive = frozenset(member.name for member in members)
     known = frozenset().union(*(member.all_nodes for member in members if member is not node))
-    finished = any(member.finished for member in members if member is not node)
-    volume = next((m.volume for m in members if m is not node and m.volume is not None), None)
+    # The maps of the system databases reach everybody, and with them "finished" does.
+    finished = any(member.finished for member in members)
+    volume = _merged(members)
     return {
         member.pod: replace(
             member,
             cluster_nodes=names,
             all_nodes=alive | (known & names),
-            state=SetupState.FINISHED if finished and member is node else member.state,
-            volume=member.volume or volume,
+            state=SetupState.FINISHED if finished else member.state,
+            volume=volume if member.volume is None else _with_maps(member.volume, volume),
             overdue=frozenset(),
             identity=member.identity or (Identity() if finished else None),
         )
         for member in members
     }
+
+
+def _prior(view: ClusterView, added: frozenset[str]) -> frozenset[str]:
+    """Members of a finished cluster, without those that this run has added."""
+    new = {node.name for node in view.nodes if node.pod in added}
+    finished = {node.name for node in view.nodes if node.finished and not node.alone}
+    return view.prior.union(finished) - new
+
+
+def _merged(members: Iterable[NodeView]) -> Volume | None:
+    """The maps that all members have in the end, and which of their databases hold documents."""
+    volumes = [member.volume for member in members if member.volume is not None]
+    best: dict[str, ShardMap] = {}
+    for each in (each for volume in volumes for each in volume.maps or ()):
+        if each.database not in best or each.rank > best[each.database].rank:
+            best[each.database] = each
+    filled = [volume.filled for volume in volumes if volume.filled is not None]
+    if not best:
+        return volumes[0] if volumes else None
+    return Volume(
+        maps=tuple(best[name] for name in sorted(best)),
+        filled=frozenset().union(*filled) if filled else None,
+    )
+
+
+def _with_maps(volume: Volume, merged: Volume | None) -> Volume:
+    if merged is None or merged.maps is None:
+        return volume
+    return replace(volume, maps=merged.maps, filled=merged.filled)
 
 
 def _finished(view: ClusterView, node: NodeView) -> dict[str, NodeView]:

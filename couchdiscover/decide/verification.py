@@ -159,13 +159,16 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
     return None
 
 
-def few_copies(membership: Membership, node: NodeView) -> tuple[str, ...]:
-    """System databases, by a node's maps, with fewer copies than they would get if made now."""
+def few_copies(membership: Membership, node: NodeView, *, ahead: bool = False) -> tuple[str, ...]:
+    """System databases, by a node's maps, with fewer copies than they would get if made now.
+
+    Looking ``ahead``: than they would get if every expected pod were a member.
+    """
     volume, details = node.volume, node.details
     if volume is None or volume.maps is None or details is None or details.placement:
         return ()
     members = _members(membership, node)
-    wanted = min(details.copies, len(members))
+    wanted = min(details.copies, len(membership.topology.expected) if ahead else len(members))
     return tuple(
         each.database
         for each in volume.maps
@@ -309,6 +312,7 @@ def _renewed(membership: Membership, node: NodeView) -> bool:
             continue
         seen = mark.seen.get(other.name, ())
         known = membership.survey.mark(other.pod)
-        if not seen or (known is not None and known.uuid != seen[0]):
+        uuid = known.uuid if known is not None else other.volume and other.volume.uuid
+        if not seen or (uuid is not None and uuid != seen[0]):
             return True
     return False

@@ -23,6 +23,11 @@ from couchdiscover.state.topology import Pod
 from couchdiscover.state.volumes import Mark, ShardFile, ShardMap, Volume
 
 
+def is_replicator(database: str) -> bool:
+    """Whether CouchDB runs the replications that a database's documents describe."""
+    return database == "_replicator" or database.endswith("/_replicator")
+
+
 class Evidence(StrEnum):
     """What tells whose a volume was."""
 
@@ -241,7 +246,7 @@ class Survey:
         """Names in maps that no node has now: of members that are gone, or former names."""
         return self.named_in_maps - self.expected_names - self.connected
 
-    def _seen_as(self, pod: str) -> tuple[str, ...]:
+    def seen_as(self, pod: str) -> tuple[str, ...]:
         """The names that CouchDB's history gives to this very volume, the latest first."""
         volume = self.volumes[pod]
         if volume.uuid is None or not volume.traces:
@@ -264,7 +269,7 @@ class Survey:
         """Whether mark or history say that a volume is the node's that it is at now."""
         name = self._node[pod].name
         mark = self.mark(pod)
-        return (mark is not None and mark.node == name) or name in self._seen_as(pod)[:1]
+        return (mark is not None and mark.node == name) or name in self.seen_as(pod)[:1]
 
     def _claims(self, pod: str) -> dict[str, Evidence]:
         """The names that a volume's mark and history say it had, and that maps still have.
@@ -275,7 +280,7 @@ class Survey:
         name = self._node[pod].name
         mark = self.mark(pod)
         claims: dict[str, Evidence] = {}
-        by_history = [each for each in self._seen_as(pod) if each != name]
+        by_history = [each for each in self.seen_as(pod) if each != name]
         for each in by_history[:1]:
             claims[each] = Evidence.HISTORY
         if mark is not None and mark.node != name:
@@ -330,7 +335,7 @@ class Survey:
         for name in sorted(self.strange - found.keys()):
             by_claim = claims.get(name, [])
             if not by_claim:  # an earlier name, of one volume only
-                earlier = [pod for pod in self.volumes if name in self._seen_as(pod)]
+                earlier = [pod for pod in self.volumes if name in self.seen_as(pod)]
                 by_claim = [(pod, Evidence.HISTORY) for pod in earlier]
             if len(by_claim) == 1 and self._holds_some(name, by_claim[0][0]):
                 found[name] = Former(name, *by_claim[0])
@@ -382,6 +387,22 @@ class Survey:
                     yield name, pod, Evidence.FILES
 
     @cached_property
+    def living(self) -> Mapping[str, str]:
+        """Former names that are connected all the same, and the pods whose volumes they had.
+
+        Mark or history say that a volume was this node's, and the node is alive elsewhere.
+        """
+        alive = self.connected - self.expected_names
+        return {
+            name: pod
+            for pod in self.volumes
+            for name in self._claims(pod)
+            if name in alive
+            and (files := self.files(pod)) is not None
+            and files.unnamed & self.named_files(name)
+        }
+
+    @cached_property
     def untold(self) -> Mapping[str, tuple[str, ...]]:
         """Former names that nothing tells the volume of, and the pods whose volume it may be.
 
@@ -406,42 +427,71 @@ class Survey:
         return bool(self.former or self.untold)
 
     @cached_property
-    def held(self) -> bool:
-        """Whether only ``_replicator`` is still under former names, as ``--replications hold``
-        leaves it: every other map was adopted."""
+    def held(self) -> frozenset[str]:
+        """Databases of replications that alone are still under former names.
+
+        So ``adopt --replications hold`` leaves them, with every other map adopted and the former
+        names noted in the marks; empty where other databases are left, too.
+        """
         names = self.former.keys() | self.untold.keys()
         maps = self.all_maps or {}
-        left = {each.database for each in maps.values() if each.names & names}
-        marked = [mark for pod in self.volumes if (mark := self.mark(pod)) is not None]
-        return left == {"_replicator"} and any(mark.was for mark in marked)
+        left = frozenset(each.database for each in maps.values() if each.names & names)
+        noted = any(mark.was for pod in self.volumes if (mark := self.mark(pod)) is not None)
+        return left if noted and all(is_replicator(each) for each in left) else frozenset()
 
     @cached_property
-    def permuted(self) -> Mapping[str, str]:
-        """Pods whose volume was another pod's of today, and the name that it was then.
+    def suspects(self) -> Mapping[str, frozenset[ShardFile]]:
+        """By pod, files that tell whether its volume was another pod's of today, if any is full.
 
-        Only where mark or history say so, the files that the maps name at that name are all there,
-        and some of them are not named at the present one: where every node holds a copy of
-        everything, volumes that changed places are as good as they were.
+        Mark or history say that it was, the files that the maps name at that name are all there,
+        and these among them are not named at the present one. What they hold decides (``infos``):
+        CouchDB makes a missing named file, empty, so that names alone would look alike both ways.
         """
         found = {}
-        for pod, volume in self.volumes.items():
+        for pod, name in self._elsewhere.items():
             here = self.files(pod)
+            if here is not None and (files := self.named_files(name) & here.unnamed):
+                found[pod] = files
+        return found
+
+    @cached_property
+    def _elsewhere(self) -> Mapping[str, str]:
+        """Pods whose volume was, by mark or history, another node's that is expected today."""
+        found = {}
+        for pod, volume in self.volumes.items():
             mark = self.mark(pod)
-            if volume.files is None or here is None or pod in self.told.values():
+            own = self._node[pod].name
+            if volume.files is None or pod in self.told.values():
                 continue
-            if mark is not None and mark.node == self._node[pod].name:
+            if mark is not None and mark.node == own:
                 continue
             for name in self._claims(pod):
-                then = self.named_files(name)
-                if name in self.expected_names and then <= volume.files and then & here.unnamed:
+                if name in self.expected_names and self.named_files(name) <= volume.files:
                     found[pod] = name
                     break
         return found if len(set(found.values())) == len(found) else {}
 
+    @cached_property
+    def permuted(self) -> Mapping[str, str]:
+        """Pods whose volumes changed places among pods of today, and the names they had then.
+
+        Only where some file of theirs that is not named now holds something, or was not looked
+        into: where every node holds a copy of everything, volumes that changed places are as good
+        as they were. Then all that moved are told, since the maps change for all of them at once.
+        """
+        for pod, files in self.suspects.items():
+            infos = self.volumes[pod].infos
+            if any(file not in infos or not infos[file].empty for file in files):
+                return self._elsewhere
+        return {}
+
     def translation(self) -> Mapping[str, str]:
         """Names in maps → the Erlang names of the nodes that have their volumes now."""
-        renamed = {f.name: self._node[f.pod].name for f in self.former.values()}
-        return renamed | {name: self._node[pod].name for pod, name in self.permuted.items()}
+        return {f.name: self._node[f.pod].name for f in self.former.values()}
+
+    def moved(self) -> Mapping[str, str]:
+        """Present names whose volume is at another node of today → the name of that node."""
+        return {name: self._node[pod].name for pod, name in self.permuted.items()}
 
     # --- the table of the mark ---
 

@@ -11,6 +11,7 @@ from couchdiscover.decide.common import (
     identity_steps,
     identity_warnings,
     introductions,
+    is_disabled,
     notes_on_names,
     notes_on_shards,
 )
@@ -21,6 +22,7 @@ from couchdiscover.decide.verification import marks_due, verify, volume_refusal
 from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import LoginRefused, NodeView
 from couchdiscover.state.reasons import (
+    AnotherPodsAddress,
     CannotOpen,
     ConnectedToNoMember,
     NotConnectedTo,
@@ -41,7 +43,9 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
     if refusal := _refusal(membership, policy):
         return refusal
     waits: dict[str, Reason] = dict(membership.silent)
-    enabling: list[Step] = [enable(topology, node) for node in view.nodes if node.disabled]
+    enabling: list[Step] = [
+        enable(topology, node) for node in view.nodes if is_disabled(topology, node)
+    ]
     several = len(topology.expected) > 1
     if several:
         waits |= {
@@ -51,7 +55,7 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
     cluster = membership.cluster
     if cluster is None and waits:
         # Who holds a cluster is known only when all have been seen: till then none is formed.
-        return Do(tuple(enabling)) if enabling else Wait(waits)
+        return Do(tuple(enabling)) if enabling else Wait(waits, at_the_end=_misplaced(waits))
     if policy.existing_only and not _formed(membership):
         return Refuse(
             Unsafe,
@@ -75,12 +79,12 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
                 joining.append(AddNode(node.pod, coordinator.pod, coordinator.name))
     if enabling or joining:
         return Do((*enabling, *joining), notes_on_names(membership))
-    telling, held_back = introductions(view, view.nodes)
+    telling, held_back = introductions(membership, view.nodes)
     if telling:
         return Do(telling)
     waits = _partings(membership, members) | held_back | waits
     if waits:
-        return Wait(waits, at_the_end=_unsafe_maps(held_back))
+        return Wait(waits, at_the_end=_unsafe_maps(held_back) or _misplaced(waits))
     return _complete(membership, coordinator, policy)
 
 
@@ -153,6 +157,22 @@ def _unfinished(node: NodeView) -> Reason:
     if node.was_finished:  # finished once: the databases' copies are away
         return CannotOpen(("_users", "_replicator"))
     return NotFinished(node.state)
+
+
+def _misplaced(waits: Mapping[str, Reason]) -> Refuse | None:
+    """Pods at whose addresses other pods' nodes answer: where that stays, two have one name."""
+    told = [
+        f"{pod} has the Erlang name {reason.name}, which is another pod's (at {reason.address})"
+        for pod, reason in waits.items()
+        if isinstance(reason, AnotherPodsAddress)
+    ]
+    if not told:
+        return None
+    return Refuse(
+        Unsafe,
+        f"{'; '.join(told)}: a cluster would take them for one node; give each pod "
+        f"{refusals.NODENAME}",
+    )
 
 
 def _unsafe_maps(held_back: Mapping[str, Reason]) -> Refuse | None:

@@ -19,7 +19,7 @@ import requests
 from pykube.objects import NamespacedAPIObject
 
 from couchdiscover.errors import CouchdiscoverError, Denied, NotYet, UsageProblem
-from couchdiscover.kube.kubeconfig import find_access, proxy_for
+from couchdiscover.kube.kubeconfig import Access, find_access, proxy_for
 from couchdiscover.kube.login import Login, LoginAdapter
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.http import Gateway, explain
@@ -311,6 +311,8 @@ class Kube:
             return  # half-written at this moment; the old one stays
         if login.access == self._login.access:
             self._login.refused()
+        elif _way(login.access) == _way(self._login.access):
+            self._login.renew(login)
         else:
             self._login = login
             self._client = self._connect()
@@ -350,6 +352,11 @@ class Kube:
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         return session
+
+
+def _way(access: Access) -> tuple[str | None, ...]:
+    """What a session is made for, and cannot change."""
+    return access.server, access.proxy, access.tls_name
 
 
 def _bare(url: str) -> str:

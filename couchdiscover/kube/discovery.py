@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from couchdiscover.errors import UsageProblem
 from couchdiscover.kube.client import DeniedForNow, Forbidden, Kube, Missing
@@ -43,6 +44,11 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 STALE_SECONDS = 5.0
 """While an object is missing, the StatefulSet that names it is read again this often only."""
+
+LACKING_SECONDS = 2.0
+"""An object counts as missing for so long after it was last asked for."""
+
+Kept = TypeVar("Kept")
 
 FORBIDDEN_SECONDS = 10.0
 """A Service that may not be read is asked for again this often only."""
@@ -144,13 +150,27 @@ class Discovery:
     _size_hidden: bool = False
     _secret_hidden: bool = False
     _kept: tuple[float, StatefulSetObject] | None = None
+    _last: tuple[float, Topology] | None = None
+    _lacking_until: float = 0.0
     _service: "_Service | None" = None
     _ask_service_at: float = 0.0
 
     def topology(self) -> Topology:
-        """The StatefulSet as it stands. Raises UsageProblem, NotYet or Denied."""
+        """The StatefulSet as it stands. Raises UsageProblem, NotYet or Denied.
+
+        While a Secret or a ConfigMap is missing nothing can be done with it, and what was read last
+        will do for some seconds.
+        """
+        lacking = time.monotonic() < self._lacking_until
+        if lacking and (kept := _recent(self._last)):
+            return kept
+        found = self._statefulset(anew=not lacking)
+        topology = self._topology(found)
+        self._last = (time.monotonic(), topology)
+        return topology
+
+    def _topology(self, found: StatefulSetObject) -> Topology:
         target = self.target
-        found = self._statefulset()
         container = found.container(self.settings.container)
         self._refuse_plain_init(found, container)
         environment = self._environment(container)
@@ -177,7 +197,6 @@ class Discovery:
         self._check_repair_from(pods)
         self._check_cookie(container, len(pods))
         intended = self.sets_secret(container) is not False
-        self._kept = None  # nothing was missing: the next look reads it anew
         return Topology(
             namespace=target.namespace,
             statefulset=target.statefulset,
@@ -199,10 +218,10 @@ class Discovery:
 
     # --- the StatefulSet ---
 
-    def _statefulset(self) -> StatefulSetObject:
+    def _statefulset(self, *, anew: bool = False) -> StatefulSetObject:
         """The StatefulSet. Raises Missing, which names a Deployment that stands in its place."""
-        if self._kept is not None and time.monotonic() - self._kept[0] < STALE_SECONDS:
-            return self._kept[1]
+        if not anew and (kept := _recent(self._kept)):
+            return kept
         target = self.target
         try:
             found = self.kube.statefulset(target.namespace, target.statefulset)
@@ -476,10 +495,19 @@ class Discovery:
                 found = read(self.target.namespace, name)
             except Missing:
                 if not optional:
+                    self._lacking_until = time.monotonic() + LACKING_SECONDS
                     raise
                 return None
+            self._lacking_until = 0.0
             self._data[kind, name] = decode_data(kind, name, found)
         return self._data[kind, name]
+
+
+def _recent(kept: tuple[float, Kept] | None) -> Kept | None:
+    """What was read lately."""
+    if kept is None or time.monotonic() - kept[0] >= STALE_SECONDS:
+        return None
+    return kept[1]
 
 
 @dataclass(frozen=True, slots=True)

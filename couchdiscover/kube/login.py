@@ -53,6 +53,12 @@ class Login:
             headers.add(name, value)
         return tls
 
+    def renew(self, other: "Login") -> None:
+        """Goes on as another user of the same server, in every session that there is."""
+        with self._lock:
+            self.access, self.tls = other.access, other.tls
+            self._token, self._issued = other._token, None
+
     def refused(self) -> None:
         """After a 401: what a plugin issued is dropped, once until something is accepted."""
         with self._lock:

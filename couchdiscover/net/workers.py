@@ -27,7 +27,7 @@ def for_each(
         waiting.put(at)
     done: queue.SimpleQueue[tuple[int, Result | None, BaseException | None]] = queue.SimpleQueue()
 
-    def labour() -> None:
+    def worker() -> None:
         while True:
             try:
                 at = waiting.get_nowait()
@@ -39,7 +39,7 @@ def for_each(
                 done.put((at, None, error))
 
     for _ in range(min(LIMIT, len(items))):
-        threading.Thread(target=labour, daemon=True).start()
+        threading.Thread(target=worker, daemon=True).start()
     until = time.monotonic() + seconds
     results: list[Result | None] = [None] * len(items)
     try:

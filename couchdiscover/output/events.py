@@ -1,7 +1,7 @@
 """What a command says on its way, each change once; and the only one that fills the record."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from couchdiscover.decide.findings import Finding
@@ -14,6 +14,12 @@ from couchdiscover.state.topology import Scope, Topology
 
 TOLD = 5
 """How many pods a message names."""
+
+LINES = 10
+"""Steps of one kind that have a line each; of more there is a count."""
+
+COUNT_SECONDS = 5.0
+"""Seconds between two counts of many steps."""
 
 PROGRESS_SECONDS = 60.0
 """Seconds between two lines on something that advances for long."""
@@ -98,6 +104,23 @@ class Narrator:
         """Says a step that changed something, and keeps it for the report."""
         self.record.steps.append(step)
         LOGGER.info(str(step))
+
+    def counting(self, count: int) -> Callable[[Step], None]:
+        """As ``taken``, for so many steps; of more than ``LINES`` the log has counts, not lines."""
+        if count <= LINES:
+            return self.taken
+        done: dict[str, int] = {}
+        told_at = time.monotonic()
+
+        def taken(step: Step) -> None:
+            nonlocal told_at
+            self.record.steps.append(step)
+            done[step.kind] = done.get(step.kind, 0) + 1
+            if time.monotonic() - told_at >= COUNT_SECONDS or sum(done.values()) == count:
+                told_at = time.monotonic()
+                LOGGER.info(", ".join(f"{kind}: {n} of {count}" for kind, n in done.items()))
+
+        return taken
 
     def planned(self, steps: Iterable[Step]) -> None:
         """Keeps the steps that would be taken."""

@@ -76,13 +76,17 @@ class Record:
             return
         yield from (self.topology.service, *self.topology.beyond)
         for pod in self.topology.expected:
-            yield from (pod.name, pod.host_name, *map(str, pod.addresses))
+            domain = pod.host_name.partition(".")[2]
+            yield from (pod.name, pod.host_name, domain, *map(str, pod.addresses))
             yield from (address.host for address in pod.addresses)
             sight = self.view.sight(pod.name) if self.view else None
             if isinstance(sight, NodeView):
                 known = {pod.name, pod.host_name, *(address.host for address in pod.addresses)}
-                if sight.name.partition("@")[2] in known:
+                host = sight.name.partition("@")[2]
+                if host in known:
                     yield sight.name
+                elif host.startswith(pod.host_name.partition(".svc.")[0] + ".svc."):
+                    yield from (sight.name, host.partition(".")[2])  # in another cluster domain
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,17 @@ The tables are made by hand: rich, which could do it, takes 50 ms to import, a f
 finds everything done.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import typer
 
 from couchdiscover.decide.findings import Severity
 from couchdiscover.output import docs
+from couchdiscover.output.events import LINES
 from couchdiscover.output.report import Report, problem
 from couchdiscover.state.nodes import NodeView, Sight
+from couchdiscover.state.steps import Step
 
 Clean = Callable[[str], str]
 Row = tuple[str, ...]
@@ -47,9 +50,20 @@ def _story(report: Report, clean: Clean) -> list[str]:
     lines = table([(*row[:4], row[5]) for row in _node_rows(record.sights, clean)])
     if record.steps:
         lines.append("steps to take:" if record.planned else "steps taken:")
-        lines += [f"  {clean(str(step))}" for step in record.steps]
+        lines += [f"  {clean(line)}" for line in _step_lines(record.steps)]
     lines += [f"{Severity.WARNING}: {clean(warning)}" for warning in record.warnings]
     return [*lines, clean(report.message)]
+
+
+def _step_lines(steps: Sequence[Step]) -> list[str]:
+    """A line for each step; many of one kind are counted in one."""
+    counts = Counter(step.kind for step in steps)
+    lines = {}
+    for step in steps:
+        many = counts[step.kind] > LINES
+        line = f"{counts[step.kind]} times {step.kind}: {step.why}" if many else str(step)
+        lines[step.kind if many else line] = line
+    return list(lines.values())
 
 
 def _verdict(report: Report, clean: Clean, paint: Callable[[str, str], str]) -> list[str]:

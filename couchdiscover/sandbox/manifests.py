@@ -14,6 +14,12 @@ Style = Literal["official", "helm", "predecessor"]
 HOST_NAME = "sandbox"
 """The Kubernetes node that everything runs on."""
 
+DATA = "database-storage"
+"""The volume that CouchDB's data is on, and the PersistentVolumeClaims' template."""
+
+DATA_FOLDER = "/opt/couchdb/data"
+"""Where the official image has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:
@@ -158,6 +164,7 @@ class Deployment:
                 "whenDeleted": "Retain",
                 "whenScaled": "Retain",
             },
+            "volumeClaimTemplates": [_claim_template()],
         }
         if self.ordinals_start:
             spec["ordinals"] = {"start": self.ordinals_start}
@@ -182,6 +189,8 @@ class Deployment:
         if pod.terminating:
             metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         spec = {**self._pod_spec(pod.port, replicas), "hostname": pod.name}
+        claim = {"claimName": f"{DATA}-{pod.name}"}
+        spec["volumes"] = [{"name": DATA, "persistentVolumeClaim": claim}, *spec["volumes"]]
         if self.service_name:
             spec["subdomain"] = self.service_name
         status: Object = {"phase": "Pending" if pod.address is None else "Running"}
@@ -225,7 +234,6 @@ class Deployment:
                 containers = self._predecessor_containers(port, replicas)
         volumes: list[Object] = [
             {"name": "config", "configMap": {"name": self.statefulset, "defaultMode": 420}},
-            {"name": "database-storage", "emptyDir": {}},
         ]
         spec: Object = {"volumes": volumes, "containers": containers}
         if self.style == "helm":
@@ -257,7 +265,7 @@ class Deployment:
             {"name": "ERL_FLAGS", "value": "-kernel inet_dist_listen_min 9100"},
         ]
         ports = [_port("couchdb", port), _port("epmd", 4369)]
-        return _container("couchdb", "couchdb:3.5.2", ports=ports, env=env)
+        return _couchdb("couchdb", "couchdb:3.5.2", ports=ports, env=env)
 
     def _helm_containers(self, port: int) -> list[Object]:
         user, password, _, _ = self.keys
@@ -276,7 +284,7 @@ class Deployment:
         probe = {"httpGet": {"path": "/_up", "port": port, "scheme": "HTTP"}}
         return [
             _container("exporter", "exporter:1", ports=[{"containerPort": 9984}]),
-            _container(
+            _couchdb(
                 "couchdb",
                 "couchdb:3.5.0",
                 ports=ports,
@@ -300,7 +308,7 @@ class Deployment:
         ports = [{"containerPort": port, "protocol": "TCP"}]
         log_level = [{"name": "LOG_LEVEL", "value": "INFO"}]
         return [
-            _container(self.container, "couchdb:2", ports=ports, env=env),
+            _couchdb(self.container, "couchdb:2", ports=ports, env=env),
             _container("couchdiscover", "couchdiscover:0", env=log_level),
         ]
 
@@ -354,6 +362,26 @@ def _container(name: str, image: str, **more: Any) -> Object:
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
         "imagePullPolicy": "IfNotPresent",
+    }
+
+
+def _couchdb(name: str, image: str, **more: Any) -> Object:
+    """The container that runs CouchDB, with its data on the claimed volume."""
+    mounts = [{"name": DATA, "mountPath": DATA_FOLDER}]
+    return _container(name, image, **more, volumeMounts=mounts)
+
+
+def _claim_template() -> Object:
+    return {
+        "kind": "PersistentVolumeClaim",
+        "apiVersion": "v1",
+        "metadata": {"name": DATA},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "10Gi"}},
+            "volumeMode": "Filesystem",
+        },
+        "status": {"phase": "Pending"},
     }
 
 

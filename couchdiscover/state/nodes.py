@@ -124,11 +124,6 @@ class NodeView:
         return self.state in (SetupState.SINGLE_DISABLED, SetupState.SINGLE_ENABLED)
 
     @property
-    def disabled(self) -> bool:
-        """Whether it must be enabled first: it is bound to loopback or has no administrator."""
-        return self.state in (SetupState.DISABLED, SetupState.SINGLE_DISABLED)
-
-    @property
     def alone(self) -> bool:
         """Whether it knows of no other member."""
         return self.cluster_nodes <= {self.name}

@@ -140,7 +140,7 @@ class Unread(Reason):
     why: str
 
     def __str__(self) -> str:
-        return f"to tell {self.what}, before anything is joined to it ({self.why})"
+        return f"to tell {self.what}: nothing is decided before it is known ({self.why})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +186,17 @@ class CopiesFilling(Reason):
         return (
             f"to have its copies again: its volume was lost, and {self.left} of {self.total} shard "
             f"copies are not proven complete ({self.example})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CopiesDiffer(CopiesFilling):
+    """Copies were adopted, or are older than the others know them, and are not proven equal."""
+
+    def __str__(self) -> str:
+        return (
+            f"to have its copies proven equal to the others': {self.left} of {self.total} still "
+            f"differ, or may ({self.example})"
         )
 
 

@@ -47,6 +47,9 @@ class Settings:
     wait: bool = False
     write: bool = False
     via: str = "direct"
+    former_names: Mapping[str, str] = field(default_factory=dict)
+    only_databases: str | None = None
+    replications: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property

@@ -205,6 +205,65 @@ class AnnounceSecret(Step):
 
 
 @dataclass(frozen=True)
+class KeepPlacement(Step):
+    """Gives a node's document what the document of its former name has: ``zone`` and the like."""
+
+    kind = StepKind.ADD_NODE
+    member: str
+    former: str
+    keys: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        return f"its former document, of {self.former}, has them"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.member} with {', '.join(self.keys)} through {self.pod}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"member": self.member, "keys": list(self.keys)}
+
+
+@dataclass(frozen=True)
+class DeleteMember(Step):
+    """Takes a name that is no node's any more out of the list of members."""
+
+    kind = StepKind.DELETE_MEMBER
+    member: str
+
+    @property
+    def why(self) -> str:
+        return "no node has this name any more"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.member} through {self.pod}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"member": self.member}
+
+
+@dataclass(frozen=True)
+class RewriteMap(Step):
+    """Has a shard map name the nodes that have the files now."""
+
+    kind = StepKind.REWRITE_MAP
+    database: str
+
+    @property
+    def why(self) -> str:
+        return "its shard map is under former names"
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.database} through {self.pod}"
+
+    def details(self) -> dict[str, str | list[str]]:
+        return {"database": self.database}
+
+
+@dataclass(frozen=True)
 class SyncShards(Step):
     """Has CouchDB push each copy of some databases to every other one."""
 
@@ -222,6 +281,18 @@ class SyncShards(Step):
 
     def details(self) -> dict[str, str | list[str]]:
         return {"databases": list(self.databases)}
+
+
+@dataclass(frozen=True)
+class SyncAdopted(SyncShards):
+    """The same, for copies of volumes that were adopted, or are older than the others know them.
+
+    Purges are handed on anew, too, which CouchDB by itself would take for done.
+    """
+
+    @property
+    def why(self) -> str:
+        return "rewriting a map starts no replication, and copies may be of different moments"
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,12 +89,14 @@ class FileInfo:
 class Checkpoint:
     """How far internal replication says that one copy was pushed to another.
 
-    ``seq`` is the source's update sequence. ``reached`` is the highest update sequence that the
-    target is known to have had (``target_seq``), by the target's uuid.
+    ``seq`` is the source's update sequence, or its purge sequence. ``reached`` is the highest
+    update sequence that the target is known to have had (``target_seq``), by the target's uuid.
+    ``revision`` is the local document's.
     """
 
     seq: int
     reached: int = 0
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

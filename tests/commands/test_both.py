@@ -5,51 +5,13 @@ as anybody could.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-import requests
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command, finish
-
-Make = Callable[..., Sandbox]
-
-
-def ask(box: Sandbox, pod: str, path: str, method: str = "GET", body: object = None) -> Any:
-    """A request to a node, with its administrator's login."""
-    host, port = box.address(pod)
-    deployment = box.deployment
-    answer = requests.request(
-        method,
-        f"http://{host}:{port}{path}",
-        json=body,
-        auth=(deployment.user.encode(), deployment.password.encode()),
-        timeout=30,
-    )
-    assert answer.ok, answer.text
-    return answer.json()
-
-
-def whole(box: Sandbox) -> None:
-    """Every node is a finished member of one cluster, and all have the same identity."""
-    expected = sorted(box.nodes[pod].name for pod in box.pods)
-    identities = set()
-    for pod in box.pods:
-        membership = ask(box, pod, "/_membership")
-        assert sorted(membership["all_nodes"]) == expected, pod
-        assert sorted(membership["cluster_nodes"]) == expected, pod
-        assert ask(box, pod, "/_cluster_setup")["state"] == "cluster_finished"
-        config = ask(box, pod, "/_node/_local/_config")
-        identities.add(
-            (
-                config["couchdb"]["uuid"],
-                config.get("chttpd_auth", {}).get("secret"),
-                config["admins"][box.deployment.user],
-            )
-        )
-    assert len(identities) == 1, identities
+from tests.support.boxes import Make, ask
+from tests.support.boxes import whole_by_http as whole
+from tests.support.command import Command, finish
 
 
 def assemble(couchdiscover: Command, box: Sandbox, pod: str | None = None) -> list[str]:
@@ -88,7 +50,8 @@ def test_scale_up_then_a_lost_volume_then_a_rolling_restart(
     ask(box, "couchdb-1", "/orders/first", "PUT", {"amount": 1})
     box.scale(3)
     steps = assemble(couchdiscover, box)
-    assert steps == ["add_node couchdb-2", "sync_identity couchdb-2"]
+    joined = ["add_node couchdb-2", "sync_identity couchdb-2"]
+    assert steps == [*joined, *["ensure_db couchdb-0"] * 2], "blank _users and _replicator"
     whole(box)
     box.wipe("couchdb-0")
     steps = assemble(couchdiscover, box)
@@ -150,7 +113,7 @@ def test_every_pod_brings_itself_in_all_at_once(any_sandbox: Make, couchdiscover
 def test_two_clusters_are_not_joined(any_sandbox: Make, couchdiscover: Command) -> None:
     box = any_sandbox(2)
     for pod in box.pods:
-        ask(box, pod, "/_cluster_setup", "POST", {"action": "finish_cluster"})
+        ask(box, pod, f"/orders-of-{pod}", "PUT")
     ended = couchdiscover("-o", "json", environment=box.environment())
     assert ended.code == 6, ended.err
     assert "2 clusters" in ended.json["message"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command, finish, until_asked
+from tests.support.command import Command, finish, until_asked
 
 UNSHARE = shutil.which("unshare")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import typer.main
 
 from couchdiscover import __version__
 from couchdiscover.cli.app import app
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command
+from tests.support.command import Command, finish
 
 Make = Callable[..., Sandbox]
 PROGRAM: Any = typer.main.get_command(app)
@@ -221,3 +223,19 @@ def test_as_a_plugin_of_kubectl_it_is_called_so(couchdiscover: Command) -> None:
     )
     assert ended.returncode == 2
     assert "see `kubectl couchdiscover check --help`" in ended.stdout
+
+
+def test_threads_that_were_given_up_do_not_crash_its_end(
+    sandbox: Callable[..., Sandbox], couchdiscover: Command
+) -> None:
+    """Where the deadline cuts handshakes short, OpenSSL was taken down under them: SIGSEGV."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("somebody.else").configure_cert(tls)
+    box = sandbox(8, tls=tls)
+    for round_ in range(4):
+        started = [
+            couchdiscover.start("--timeout", f"{1 + round_ / 8}s", environment=box.environment())
+            for _ in range(4)
+        ]
+        assert {finish(process).code for process in started} == {4}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.commands.test_run import finish_by_hand, put, whole
-from tests.conftest import Command, Ended
+from tests.support.boxes import Make, assembled, finish_by_hand, forget_member, put, whole
+from tests.support.command import Command
+from tests.support.processes import Ended
 
-Make = Callable[..., Sandbox]
 PLACES = {
     "admin": ("admins", "admin"),
     "uuid": ("couchdb", "uuid"),
@@ -24,12 +24,6 @@ def look(couchdiscover: Command, box: Sandbox, *arguments: str, pod: str | None 
     ended = couchdiscover(*arguments, "-o", "json", environment=box.environment(pod))
     assert box.writes()[before:] == []
     return ended
-
-
-def assembled(couchdiscover: Command, box: Sandbox, *arguments: str) -> Sandbox:
-    ended = couchdiscover(*arguments, environment=box.environment())
-    assert ended.code == 0, ended.err
-    return box
 
 
 def taken(ended: Ended) -> list[tuple[str, str, str | None]]:
@@ -136,8 +130,7 @@ def test_what_would_have_to_be_waited_for(sandbox: Make, couchdiscover: Command)
     started = time.monotonic()
     plan = look(couchdiscover, box, "plan")
     assert plan.code == 3
-    assert "waiting would be needed" in plan.json["message"]
-    assert "couchdb-1 to answer" in plan.json["message"]
+    assert "run would be waiting for couchdb-1 to answer" in plan.json["message"]
     assert time.monotonic() - started < 8, "it looks once"
 
 
@@ -166,11 +159,20 @@ def test_a_plan_has_nothing_to_wait_for(couchdiscover: Command, option: list[str
 
 
 def two_clusters(couchdiscover: Command, make: Make) -> Sandbox:
-    """0 and 1 are one cluster, 2 another."""
+    """0 and 1 are one cluster, 2 another, with a user of its own."""
     box = make(2)
     assembled(couchdiscover, box)
     box.scale(3)
     finish_by_hand(box, "couchdb-2")
+    put(box, "couchdb-2", "/_users/org.couchdb.user:ann", USER)
+    return box
+
+
+def made_apart(couchdiscover: Command, make: Make) -> Sandbox:
+    """Something has made the system databases on each: nothing is in them."""
+    box = make(2)
+    for pod in box.pods:
+        put(box, pod, "/_users")
     return box
 
 
@@ -225,9 +227,10 @@ def single_node_set(couchdiscover: Command, make: Make) -> Sandbox:
 @pytest.mark.parametrize(
     ("situation", "found", "remedy"),
     [
-        (two_clusters, ["2 clusters", "{couchdb-0, couchdb-1}", "{couchdb-2}"], "keep one"),
-        (empty_against_full, ["couchdb-1", "_users"], "empty volume"),
-        (orders_on_a_node, ["{couchdb-2} (which holds invoices, orders)"], "empty volumes"),
+        (two_clusters, ["2 clusters", "{couchdb-0, couchdb-1}", "{couchdb-2}"], "keep the old"),
+        (made_apart, ["couchdb-1 and couchdb-0 have _users each"], "leave that to couchdiscover"),
+        (empty_against_full, ["couchdb-1 and couchdb-0 have _users each"], "start without it"),
+        (orders_on_a_node, ["{couchdb-2} (which holds invoices, orders)"], "keep the old"),
         (nohost, ["couchdb-1", "nonode@nohost"], "NODENAME"),
         (loopback, ["couchdb-1", "couchdb@127.0.0.1"], "NODENAME"),
         (twins, ["couchdb-0 and couchdb-1", "the same Erlang name"], "NODENAME"),
@@ -273,22 +276,15 @@ def test_shard_maps_that_name_strangers_are_no_refusal(
     name = box.node("couchdb-2").name
     box.scale(2)
     for pod in box.pods:  # as the message told
-        node = box.node(pod)
-        revision = node.membership.docs[name].winner.name
-        host, port = box.address(pod)
-        import requests
-
-        if name in node.members:
-            requests.delete(
-                f"http://{host}:{port}/_node/_local/_nodes/{name}?rev={revision}",
-                auth=("admin", box.deployment.password.encode()),
-                timeout=10,
-            )
-        time.sleep(0.3)
+        if pod == box.pods[0]:
+            forget_member(box, pod, name)
+        while name in box.node(pod).members:
+            time.sleep(0.05)
+            box.network.settle()
     assert look(couchdiscover, box, "plan").code == 0
     found = look(couchdiscover, box, "check")
     assert found.code == 0, found.err
-    assert found.json["findings"][0]["finding"] == "copies_on_strangers"
+    assert found.json["findings"][0]["finding"] == "copies_on_no_members"
 
 
 # --- the repair of identity drift, value by value ---
@@ -321,7 +317,8 @@ def repair(couchdiscover: Command, box: Sandbox, *arguments: str) -> Ended:
 
 
 def test_each_value_is_taken_from_its_own_majority(sandbox: Make, couchdiscover: Command) -> None:
-    box = assembled(couchdiscover, sandbox(3))
+    """Where no environment sets the secret: what one sets is intent, and no majority's matter."""
+    box = assembled(couchdiscover, sandbox(3, secret=False))
     change(box, "couchdb-0", "uuid", "0" * 32)
     change(box, "couchdb-1", "secret", "another")
     good = (value(box, "couchdb-1", "uuid"), value(box, "couchdb-0", "secret"))

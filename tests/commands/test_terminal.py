@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command, until_asked
+from tests.support.command import Command, until_asked
 from tests.support.terminal import on_a_terminal
 
 

@@ -22,7 +22,7 @@ STATEFULSETS = ["job", "initcontainer", "poststart", "restore"]
 
 NO_MANIFESTS = {"kustomization.yaml", "values.yaml", "workflow.yaml"}
 
-COMING = {"--replications", "--from", "--database", "--manifest", "adopt"}
+COMING = {"--manifest"}
 """Options and commands that the documents tell of and the program may not have yet."""
 
 Object = Mapping[str, Any]

@@ -16,8 +16,8 @@ import pytest
 
 from couchdiscover import __version__
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import PASSWORD
 from tests.examples.conftest import ROOT
+from tests.support.command import PASSWORD
 
 dockerfile_parse = pytest.importorskip(
     "dockerfile_parse", reason="needs dockerfile-parse (pip install '.[dev]')"

@@ -11,25 +11,14 @@ import pytest
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.state.steps import StepKind
-from tests.conftest import Command
 from tests.examples.conftest import ROOT
 from tests.support import architecture
+from tests.support.command import Command
 from tests.support.markdown import anchors, rows
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 PAPERS = [*PAGES, *sorted(ROOT.glob("*.md")), ROOT / "tests/README.md", ROOT / "examples/README.md"]
-
-FINDINGS_TO_COME = {
-    "elsewhere",
-    "other_scheme",
-    "secrets_differ",
-    "seeding",
-    "named_by_address",
-    "no_persistent_volume",
-    "fewer_copies",
-}
-"""Findings that the documents tell of and the program may not have yet."""
 
 STEPS_TO_COME = {"delete_member", "rewrite_map", "sync_shards"}
 
@@ -58,11 +47,9 @@ def test_the_findings_are_the_programs() -> None:
         for kind, severity, _ in rows(text("findings.md"), "| finding |")
     }
     assert len(known) >= 10
-    assert set(known) <= set(told), "a finding without a section in docs/findings.md"
-    assert set(told) - set(known) <= FINDINGS_TO_COME
+    assert set(known) == set(told), "docs/findings.md has a section for each"
     for kind, severities in known.items():
-        if severities and kind not in FINDINGS_TO_COME | {"too_few_copies"}:
-            assert told[kind] == severities, kind
+        assert told[kind] == severities, kind
     assert set(told) <= anchors(text("findings.md"))
 
 

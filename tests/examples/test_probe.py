@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.conftest import Command
 from tests.examples.conftest import container, find
+from tests.support.command import Command
 
 Make = Callable[..., Sandbox]
 

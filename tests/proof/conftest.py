@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.proof.harness import COOKIE, DRAWS, PASSWORD, SEED, Nursery
+from tests.proof.harness import COOKIE, DRAWS, PASSWORD, SEED
+from tests.support.processes import Nursery
 from tests.support.releases import real_homes
 
 
@@ -22,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     """Starts the command, fast."""
-    with Nursery() as opened:
+    with Nursery(measured=False) as opened:
         yield opened
 
 

@@ -4,18 +4,11 @@ import base64
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
 import requests
@@ -23,12 +16,15 @@ import requests
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.box import API, Proceed
 from couchdiscover.sandbox.couchdb import Node
+from couchdiscover.sandbox.couchdb.volume import SHARD_PATH, File
 from couchdiscover.sandbox.http import Request, Response, Wire
+from tests.support.processes import Ended
 
 PASSWORD = "märked/pass+word=%&Ωmega"
 TOKEN = "marked.api-token_of/the+proof"
 COOKIE = "marked-erlang-cookie"
 SYSTEM = {"_users", "_replicator"}
+IDENTITY = (("couchdb", "uuid"), ("chttpd_auth", "secret"))
 
 DRAWS = max(1, int(os.environ.get("COUCHDISCOVER_DRAWS", "1")))
 """How many times the draws of the default run; 0 and 1 are the same."""
@@ -70,145 +66,6 @@ def all_of(cases: Sequence[Item], work: Callable[[Item], None], workers: int = W
         f"{len(failures)} of {len(cases)} (COUCHDISCOVER_SEED={SEED} COUCHDISCOVER_DRAWS={DRAWS}):"
         "\n" + "\n".join(failures[:10])
     )
-
-
-# --- processes --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A run that is over: its exit code (negative for a signal) and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-    termination: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        result: dict[str, Any] = json.loads(self.out)
-        return result
-
-    @property
-    def steps(self) -> list[str]:
-        return [f"{step['step']} {step['node']}" for step in self.json["steps"]]
-
-
-@dataclass
-class Running:
-    """A process under way."""
-
-    folder: Path
-    pid: int = 0
-    status: int | None = None
-    started: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Sends a signal, if it is not over; from any thread."""
-        assert self.started.wait(30)
-        if not self.over.is_set():
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                return
-
-    def wait(self, seconds: float = 90) -> Ended:
-        """Its end. A traceback, or output that is not UTF-8, is a failure."""
-        if not self.over.wait(seconds):
-            self.kill()
-            self.over.wait(10)
-            raise AssertionError(f"did not end in {seconds} s\n{self._read('err')[-3000:]}")
-        assert self.status is not None
-        ended = Ended(self.status, self._read("out"), self._read("err"), self._read("termination"))
-        assert "Traceback" not in ended.err, ended.err[-3000:]
-        assert ended.code not in (1, 70), ended.err[-3000:]
-        return ended
-
-    def _read(self, name: str) -> str:
-        path = self.folder / name
-        return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-class Nursery:
-    """Starts the command, fast (see ``nursery.py``). A context manager; for any thread."""
-
-    def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="couchdiscover-proof-")
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("nursery.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-            # Traced by coverage it is half as fast, and what a fork covers is never told.
-            env={k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")},
-        )
-        self._lock = threading.Lock()
-        self._all: dict[int, Running] = {}
-        self._reader = threading.Thread(target=self._listen, daemon=True)
-        self._reader.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for running in self._all.values():
-            if running.started.is_set():
-                running.kill()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._reader.join(10)
-        self._folder.cleanup()
-
-    def start(
-        self, *arguments: str, environment: Mapping[str, str], telling: bool = True
-    ) -> Running:
-        """Starts it, and does not wait; with ``telling`` at DEBUG and with a JSON result."""
-        with self._lock:
-            number = len(self._all)
-            folder = Path(self._folder.name, str(number))
-            folder.mkdir()
-            running = self._all[number] = Running(folder)
-        usual = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "COUCHDISCOVER_TERMINATION_LOG": str(folder / "termination"),
-        }
-        if telling:
-            usual |= {"COUCHDISCOVER_LOG_LEVEL": "DEBUG", "COUCHDISCOVER_OUTPUT": "json"}
-        order = {
-            "id": number,
-            "arguments": arguments,
-            "environment": {**usual, **environment},
-            "folder": str(folder),
-        }
-        assert self._process.stdin is not None
-        with self._lock:
-            self._process.stdin.write((json.dumps(order) + "\n").encode())
-            self._process.stdin.flush()
-        return running
-
-    def __call__(
-        self, *arguments: str, environment: Mapping[str, str], seconds: float = 90
-    ) -> Ended:
-        """Runs it to its end."""
-        return self.start(*arguments, environment=environment).wait(seconds)
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            facts = json.loads(line)
-            running = self._all[facts["id"]]
-            if "pid" in facts:
-                running.pid = facts["pid"]
-                running.started.set()
-            else:
-                running.status = facts["status"]
-                running.over.set()
 
 
 # --- the guard --------------------------------------------------------------------------------
@@ -287,16 +144,16 @@ class Guard:
             case ["_node", "_local", "_nodes", name]:
                 return self._judge_member(node, name)
             case ["_node", "_local", "_config", section, key]:
-                if (section, key) not in (
-                    ("admins", self.box.deployment.user),
-                    ("couchdb", "uuid"),
-                    ("chttpd_auth", "secret"),
-                ):
-                    return "a setting that is none of ours", ""
-                same = node.config.get(section, key) == request.json()
-                return "", "it has this value" if same else ""
+                return self._judge_setting(node, request, section, key)
+            case ["_node", "_local", "_dbs", "_local", "couchdiscover"]:
+                return self._judge_mark(node, request.json())
+            case ["_node", "_local", "_dbs", database] if request.method == "PUT":
+                return self._judge_map(node, database, request.json())
+            case [database, "_sync_shards"]:
+                found = node.databases.find(database)
+                return ("", "") if found is not None else ("", "there is no such database")
             case ["_session"]:
-                return "", "it has a secret" if node.config.secret else ""
+                return ("", "") if node.config.secret else ("a session that makes it set one", "")
             case ["_cluster_setup"]:
                 return self._judge_setup(node, request.json()["action"])
             case [database] if request.method == "PUT":
@@ -304,17 +161,89 @@ class Guard:
                 return "", "it is there" if found is not None else ""
         return "no write of ours", ""
 
+    def _judge_setting(
+        self, node: Node, request: Request, section: str, key: str
+    ) -> tuple[str, str]:
+        administrators = {
+            name
+            for other in self.box.nodes.values()
+            if isinstance(other, Node)
+            for name in other.config.admins
+        }
+        if (section, key) not in IDENTITY and (section != "admins" or key not in administrators):
+            return "a setting that is none of ours", ""
+        if request.headers.get("x-couch-persist") == "false" and key == "secret":
+            same = node.config.secret == request.json()  # put again for the others to take it
+            return ("", "") if same else ("another secret, which a restart undoes", "")
+        same = node.config.get(section, key) == request.json()
+        return "", "it has this value" if same else ""
+
+    def _judge_mark(self, node: Node, mark: dict[str, Any]) -> tuple[str, str]:
+        """A mark says that the volume is this node's, whole: nothing may be missing on it."""
+        if mark.get("node") != node.name:
+            return f"marks the volume as that of {mark.get('node')}", ""
+        if mark.get("uuid") != node.volume.dbs.uuid:
+            return "marks another volume", ""
+        if node.state not in ("cluster_finished", "single_node_enabled"):
+            return f"marks a node that is {node.state}", ""
+        for path, file in self._named(node).items():
+            others = [
+                other.volume.shards[path]
+                for other in self._simulated()
+                if other.name in node.members and path in other.volume.shards
+            ]
+            if (file is None or not file.docs) and any(other.docs for other in others):
+                how = "gone" if file is None else "empty"
+                return f"marks a volume on which {path} is {how}", ""
+        before = node.volume.dbs.local.get("couchdiscover", {})
+        facts = ("node", "uuid", "seen")
+        same = bool(before) and all(before.get(key) == mark.get(key) for key in facts)
+        return "", "it has this mark" if same else ""
+
+    def _judge_map(self, node: Node, database: str, document: dict[str, Any]) -> tuple[str, str]:
+        """Only blank system databases get more copies, on members; nothing is taken away."""
+        found = node.databases.find(database)
+        if found is None or database not in SYSTEM:
+            return "a shard map that is none of ours", ""
+        filled = [other.name for other in self._simulated() if database in filled_on(other)]
+        if filled:
+            return f"edits the map of a database that holds documents, on {filled}", ""
+        new = {key: set(names) for key, names in document.get("by_range", {}).items()}
+        old = {key: set(names) for key, names in found.by_range.items()}
+        if new.keys() != old.keys() or not all(old[key] <= new[key] for key in old):
+            return "takes copies away", ""
+        strangers = set().union(*new.values()) - set(node.members)
+        if strangers:
+            return f"names {strangers}, no members", ""
+        return "", "it names them already" if new == old else ""
+
     def _judge_member(self, node: Node, name: str) -> tuple[str, str]:
         if name not in self.names:
             return "a ghost", ""
         if name in node.members:
             return "", "it is listed"
-        own = set(node.dbs.live) - SYSTEM
-        added = next((other for other in self.box.nodes.values() if other.name == name), None)
-        known = isinstance(added, Node) and node.name in added.members
-        if own and not known:
-            return f"it holds {own}", ""
-        return "", ""
+        added = next((other for other in self._simulated() if other.name == name), None)
+        if added is not None:
+            if hidden := hidden_by_joining(node, added):
+                return f"it would hide what is in {sorted(hidden)}", ""
+            if node.name in added.members:
+                return "", ""
+        held = filled_on(node) | (files_on(node) - SYSTEM)
+        own = {each for each in held if added is None or not same_map(node, added, each)}
+        return (f"it holds {own}", "") if own else ("", "")
+
+    def _simulated(self) -> list[Node]:
+        return [node for node in self.box.nodes.values() if isinstance(node, Node)]
+
+    @staticmethod
+    def _named(node: Node) -> dict[str, File | None]:
+        """The files that the node's own maps name on it, as they are."""
+        return {
+            shards.path(hash_range): node.volume.shards.get(shards.path(hash_range))
+            for shards in node.volume.maps()
+            for hash_range, holders in shards.by_range.items()
+            if node.name in holders
+        }
 
     def _judge_setup(self, node: Node, action: str) -> tuple[str, str]:
         if action != "finish_cluster":
@@ -342,6 +271,40 @@ class Guard:
         self.count = 0
 
 
+def files_on(node: Node) -> set[str]:
+    """The databases of which there is a file on this node."""
+    return {match[2] for path in node.volume.shards if (match := SHARD_PATH.fullmatch(path))}
+
+
+def filled_on(node: Node) -> set[str]:
+    """The databases of which a file on this node has a document that is no design document."""
+    found = set()
+    for path, file in node.volume.shards.items():
+        match = SHARD_PATH.fullmatch(path)
+        if match and any(not name.startswith("_design/") for name in file.live):
+            found.add(match[2])
+    return found
+
+
+def same_map(one: Node, other: Node, database: str) -> bool:
+    """Whether both have one database of this name, made once: one revision is the other's root."""
+    mine, theirs = one.dbs.get(database), other.dbs.get(database)
+    if mine is None or theirs is None:
+        return False
+    revisions = [{leaf.digest, *leaf.ancestors} for leaf in (mine.winner, theirs.winner)]
+    return not revisions[0].isdisjoint(revisions[1])
+
+
+def hidden_by_joining(one: Node, other: Node) -> set[str]:
+    """Databases that both have, made apart, and that hold documents: one map would win on both."""
+    shared = one.dbs.live & other.dbs.live
+    return {
+        name
+        for name in shared
+        if not same_map(one, other, name) and name in filled_on(one) | filled_on(other)
+    }
+
+
 # --- what must hold ---------------------------------------------------------------------------
 
 
@@ -354,9 +317,6 @@ class Facts:
     state: str
     identity: tuple[str | None, ...]
     """Its admin's hash, uuid and secret."""
-
-
-IDENTITY = (("couchdb", "uuid"), ("chttpd_auth", "secret"))
 
 
 def facts(box: Sandbox, pod: str) -> Facts:

@@ -1,58 +1,12 @@
 """Feed it anything: answers that go wrong, one, several or all of them, from both servers."""
 
-from collections.abc import Callable, Collection
-from typing import Any
-
 import pytest
 
-from couchdiscover.sandbox import Sandbox
-from couchdiscover.sandbox.box import API, Proceed
-from couchdiscover.sandbox.http import Request
+from couchdiscover.sandbox.box import API
+from tests.proof.answers import Make, one_wrong, requests_of, some_wrong, stays_wrong
 from tests.proof.faults import FAULTS
-from tests.proof.harness import (
-    DRAWS,
-    TOKEN,
-    Ended,
-    Guard,
-    Nursery,
-    all_of,
-    dice,
-    secrets_of,
-    silent,
-    whole,
-)
-
-Make = Callable[..., Sandbox]
-
-SLACK = 3.0
-"""Seconds beyond the deadline within which a run must be over on a busy machine."""
-
-
-def run(nursery: Nursery, box: Sandbox, seconds: float, pod: str | None = None) -> Ended:
-    """A run with short requests; it must respect its deadline and keep its secrets."""
-    limits = ("--timeout", f"{seconds}s", "--request-timeout", "0.5s")
-    ended = nursery(*limits, environment=box.environment(pod))
-    silent(ended, secrets_of(box))
-    assert ended.json["elapsed_seconds"] < seconds + SLACK
-    assert ended.json["exit_code"] == ended.code
-    return ended
-
-
-def recovers(nursery: Nursery, box: Sandbox, guard: Guard, pods: Collection[str | None]) -> None:
-    """With the servers well again, another run ends well, and nothing was harmed in between."""
-    guard.hook = None
-    for pod in pods:
-        ended = nursery(environment=box.environment(pod))
-        assert ended.code == 0, ended.err
-    whole(box)
-    assert guard.harms == []
-
-
-def requests_of(make: Make, nursery: Nursery, nodes: int) -> int:
-    with make(nodes, token=TOKEN) as box:
-        guard = Guard(box)
-        assert run(nursery, box, 20).code == 0
-        return guard.count
+from tests.proof.harness import DRAWS, all_of, dice
+from tests.support.processes import Nursery
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -65,27 +19,6 @@ def test_one_answer_gone_wrong(make: Make, nursery: Nursery, name: str) -> None:
     all_of(points, lambda at: one_wrong(make, nursery, name, at), workers=4)
 
 
-def one_wrong(make: Make, nursery: Nursery, name: str, at: int) -> None:
-    """One request gets a wrong answer: the run puts up with it, and so does the next."""
-    with make(3, token=TOKEN, secret=at % 2 == 0) as box:
-        hit: list[tuple[str, str, str]] = []
-
-        async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
-            if number != at:
-                return await proceed()
-            hit.append((pod, request.method, request.path))
-            return await FAULTS[name](pod, request, proceed)
-
-        guard = Guard(box, spoil)
-        ended = run(nursery, box, 20)
-        denied = name == "403" and bool(hit) and hit[0][0] != API and hit[0][1] == "GET"
-        aside = denied and hit[0][2].endswith("/_config")  # may be a question that is asked again
-        assert ended.code in ({0, 5} if aside else {5} if denied else {0}), (hit, ended.err[-2000:])
-        if ended.code == 0:
-            whole(box)
-        recovers(nursery, box, guard, [None])
-
-
 @pytest.mark.parametrize("where", ["couchdb-0", "couchdb-2", API, "writes", "all"])
 def test_an_answer_that_stays_wrong(make: Make, nursery: Nursery, where: str) -> None:
     """From some request on one server, or all writes, or everything: the right code, in time."""
@@ -94,53 +27,6 @@ def test_an_answer_that_stays_wrong(make: Make, nursery: Nursery, where: str) ->
     all_of(cases, lambda drawn: stays_wrong(make, nursery, where, *drawn), workers=8)
 
 
-def stays_wrong(make: Make, nursery: Nursery, where: str, name: str, draw: int) -> None:
-    """The run fails in time with the right code, and once all is well the next one succeeds."""
-    draws = dice("stays", where, name, draw)
-    begin = draws.choice([1, 3, draws.randint(1, 20)])
-    with make(3, token=TOKEN) as box:
-
-        async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
-            chosen = where in (pod, "all") or (where == "writes" and request.method != "GET")
-            if number < begin or not chosen:
-                return await proceed()
-            return await FAULTS[name](pod, request, proceed)
-
-        guard = Guard(box, spoil)
-        pod = draws.choice([None, None, "couchdb-1", "couchdb-2"])
-        ended = run(nursery, box, 1.5, pod)
-        allowed = {0, 4, 5} if name in ("401", "403") else {0, 4}
-        assert ended.code in allowed, (where, begin, pod, ended.err[-2000:])
-        if where == "all" and begin == 1 and name != "mistyped":
-            assert ended.code != 0
-        recovers(nursery, box, guard, box.pods if pod else [None])
-
-
 def test_answers_go_wrong_at_random(make: Make, nursery: Nursery) -> None:
     """Every request of some runs may go wrong, in any way, fresh or assembled, in any scope."""
     all_of(range(40 * DRAWS), lambda draw: some_wrong(make, nursery, draw), workers=6)
-
-
-def some_wrong(make: Make, nursery: Nursery, draw: int) -> None:
-    """A few of the answers, or many, each in another way."""
-    draws = dice("random", draw)
-    often = draws.choice([0.05, 0.15, 0.4])
-    names = [name for name in FAULTS if name != "403"]
-    with make(draws.choice([1, 2, 3, 5]), token=TOKEN, secret=draws.random() < 0.5) as box:
-        if draws.random() < 0.4:
-            assert nursery(environment=box.environment()).code == 0
-            if draws.random() < 0.5:
-                box.scale(len(box.pods) + 1)
-            else:
-                box.replace(draws.choice(box.pods), data=draws.random() < 0.5)
-
-        async def spoil(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
-            if draws.random() >= often:
-                return await proceed()
-            return await FAULTS[draws.choice(names)](pod, request, proceed)
-
-        guard = Guard(box, spoil)
-        pod = draws.choice([None, *box.pods])
-        ended = run(nursery, box, 4, pod)
-        assert ended.code in (0, 4, 5), ended.err
-        recovers(nursery, box, guard, [*box.pods, None])

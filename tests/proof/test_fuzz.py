@@ -28,8 +28,9 @@ from couchdiscover.sandbox.box import API, Proceed
 from couchdiscover.sandbox.http import Request, Response
 from couchdiscover.state.settings import Settings
 from couchdiscover.state.topology import Scope, Topology
-from tests.proof.harness import DRAWS, TOKEN, Guard, Nursery, all_of, dice, secrets_of, silent
+from tests.proof.harness import DRAWS, TOKEN, Guard, all_of, dice, secrets_of, silent
 from tests.proof.schemas import objects
+from tests.support.processes import Nursery
 
 Make = Callable[..., Sandbox]
 

@@ -16,7 +16,6 @@ from tests.proof.harness import (
     SYSTEM,
     TOKEN,
     Guard,
-    Nursery,
     all_of,
     ask,
     dice,
@@ -24,6 +23,7 @@ from tests.proof.harness import (
     silent,
     whole,
 )
+from tests.support.processes import Nursery
 
 Make = Callable[..., Sandbox]
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.proof import test_crashes, test_races
+from tests.proof import crashes, races
+from tests.proof.answers import one_wrong, some_wrong, stays_wrong
+from tests.proof.crashes import SCENARIOS, Scenario
 from tests.proof.faults import FAULTS
-from tests.proof.harness import DRAWS, Nursery, all_of, dice
-from tests.proof.test_answers import one_wrong, some_wrong, stays_wrong
-from tests.proof.test_crashes import SCENARIOS, Scenario
-from tests.proof.test_machine import RealLife, live
-from tests.proof.test_secrets import talk
+from tests.proof.harness import DRAWS, all_of, dice
+from tests.proof.lives import RealLife, live
+from tests.proof.talk import talk
+from tests.support.processes import Nursery
 
 Make = Callable[..., Sandbox]
 
@@ -28,15 +29,15 @@ def test_killed_at_every_write(make_real: Make, nursery: Nursery, scenario: Scen
 
     Where a cluster must be formed first it is a sample, or this alone took half an hour.
     """
-    points = test_crashes.crash_points(make_real, nursery, scenario, writes=DRAWS == 1)
+    points = crashes.crash_points(make_real, nursery, scenario, writes=DRAWS == 1)
     if DRAWS == 1 and scenario.happens is not None:
         points = dice("real", scenario.name).sample(points, min(4, len(points)))
-    all_of(points, lambda point: test_crashes.crash(make_real, nursery, scenario, point))
+    all_of(points, lambda point: crashes.crash(make_real, nursery, scenario, point))
 
 
 @pytest.mark.parametrize("scenario", POSSIBLE, ids=str)
 def test_killed_again_and_again(make_real: Make, nursery: Nursery, scenario: Scenario) -> None:
-    all_of(range(DRAWS), lambda draw: test_crashes.crash_often(make_real, nursery, scenario, draw))
+    all_of(range(DRAWS), lambda draw: crashes.crash_often(make_real, nursery, scenario, draw))
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -60,11 +61,11 @@ def test_answers_go_wrong_at_random(make_real: Make, nursery: Nursery) -> None:
 @pytest.mark.parametrize(
     "race",
     [
-        test_races.many_at_once,
-        test_races.growing,
-        test_races.replaced_meanwhile,
-        test_races.replaced_while_formed,
-        test_races.repairs,
+        races.many_at_once,
+        races.growing,
+        races.replaced_meanwhile,
+        races.replaced_while_formed,
+        races.repairs,
     ],
 )
 def test_races(

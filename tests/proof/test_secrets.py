@@ -15,8 +15,10 @@ import pytest
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.box import API, Proceed
 from couchdiscover.sandbox.http import Request, Response
-from tests.proof.faults import FAULTS, refused
-from tests.proof.harness import TOKEN, Guard, Nursery, age, all_of, secrets_of, silent
+from tests.proof.faults import refused
+from tests.proof.harness import TOKEN, Guard, all_of, secrets_of, silent
+from tests.proof.talk import talk
+from tests.support.processes import Nursery
 
 Make = Callable[..., Sandbox]
 
@@ -32,31 +34,6 @@ def test_servers_that_repeat_what_they_are_sent(
         for log_format in ("text", "json")
     ]
     all_of(cases, lambda case: talk(make, nursery, situation, *case), workers=6)
-
-
-def talk(
-    make: Make, nursery: Nursery, situation: str, how: str, where: str, log_format: str
-) -> None:
-    with make(3, token=TOKEN, secret=situation != "no secret") as box:
-        if situation == "drift":
-            assert nursery(environment=box.environment()).code == 0
-            age(box, box.pods)
-            box.nodes["couchdb-1"].restart_as_official_image()
-
-        async def echo(number: int, pod: str, request: Request, proceed: Proceed) -> Any:
-            write = where == "writes" and request.method != "GET"
-            if write or where in (pod, "all"):
-                return await FAULTS[how](pod, request, proceed)
-            return await proceed()
-
-        Guard(box, echo)
-        environment = box.environment() | {"COUCHDISCOVER_LOG_FORMAT": log_format}
-        wrong = "another-marked/password+ü"
-        if situation == "wrong password":
-            environment |= {"COUCHDB_USER": "admin", "COUCHDB_PASSWORD": wrong}
-        ended = nursery("--timeout", "1.5s", environment=environment)
-        assert ended.code in (4, 5), ended.err
-        silent(ended, secrets_of(box, wrong))
 
 
 def test_wrong_logins_at_servers_that_repeat_them(make: Make, nursery: Nursery) -> None:

@@ -186,6 +186,7 @@ def test_a_look_is_bounded_and_the_next_goes_on_where_it_ended() -> None:
         seen |= set(batch)
         proof = proof.noted([Reading(each) for each in batch])
     assert seen == set(proof.pairs)
+    assert not proof.surveyed  # nothing could be read
     assert proof.batch(PAIR_REQUESTS)  # and then all over again
     assert len(proof.batch()) == 5
 
@@ -248,9 +249,13 @@ class World:
                     last = self.changes.get((node, file), found.update_seq)
                     more = int(request.query["since"]) < last
                     return Response(200, {"results": [{}] if more else []})
-                if (node, file, rest) in self.local:
-                    return Response(200, self.local[node, file, rest])
-                return Response(404, {"error": "not_found", "reason": "missing"})
+                if rest == "_local_docs":
+                    found_here = [
+                        {"id": name, "doc": document}
+                        for (at, of, name), document in self.local.items()
+                        if (at, of) == (node, file)
+                    ]
+                    return Response(200, {"rows": found_here})
             return Response(404, {"error": "not_found", "reason": "no_db_file"})
 
         return answer
@@ -291,6 +296,7 @@ def test_a_fill_is_followed_to_its_end(loop: Loop) -> None:
         world.local[node, FILE, back] = {"seq": 4, "history": {}}
     proof = look_at(proof, nodes)
     assert proof.proven == {Pair(FILE, B, A)}
+    assert proof.surveyed
 
     world.local[A, FILE, there] = {"seq": 10, "history": {}}
     assert not look_at(proof, nodes).complete  # B's says 8, and 9 and 10 follow

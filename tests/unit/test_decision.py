@@ -370,7 +370,10 @@ def test_who_is_unexpected(member: str, unexpected: bool) -> None:
 
 def unmade(place: Topology, created: int) -> Topology:
     """The same while the controller has made only the first pods, as OrderedReady does."""
-    return replace(place, created_pods=created)
+    pods = tuple(
+        pod if at < created else replace(pod, addresses=()) for at, pod in enumerate(place.expected)
+    )
+    return replace(place, expected=pods, created_pods=created)
 
 
 def test_the_lowest_ordinal_is_in_by_itself_where_the_others_do_not_run_yet() -> None:
@@ -380,6 +383,7 @@ def test_the_lowest_ordinal_is_in_by_itself_where_the_others_do_not_run_yet() ->
     bare = replace(bare, expected=tuple(replace(pod, addresses=()) for pod in bare.expected))
     assert isinstance(decide(bare, seen, Scope.POD), Done), "no address is published for them"
     lost = replace(bare, service_problem="Service couchdb is not there")
+    lost = replace(lost, expected=tuple(replace(p, obscure=True) for p in lost.expected))
     waiting = decide(lost, seen, Scope.POD)
     assert isinstance(waiting, Wait)
     assert waiting.at_the_end is None, "nothing is known of the others"
@@ -677,7 +681,7 @@ def situations(draw: st.DrawFn) -> tuple[Topology, ClusterView, Scope]:
     voters = frozenset(name for name in everybody[:size] if draw(st.booleans()))
     place = topology(size, own)
     if draw(st.booleans()):
-        place = replace(place, created_pods=draw(st.integers(0, size)))
+        place = unmade(place, draw(st.integers(0, size)))
     return place, view(*sights, prior=voters), scope
 
 
@@ -690,6 +694,15 @@ def own_data(node: NodeView) -> frozenset[tuple[str, str]]:
         for file in volume.files or ()
         if file.database not in SYSTEM_DATABASES or file.database in filled
     )
+
+
+def made_apart(one: NodeView, other: NodeView) -> set[str]:
+    """Databases that both have by their maps, and that are not one and the same."""
+    maps = [
+        {each.database: each.suffix for each in (node.volume and node.volume.maps) or ()}
+        for node in (one, other)
+    ]
+    return {name for name in maps[0].keys() & maps[1].keys() if maps[0][name] != maps[1][name]}
 
 
 @settings(max_examples=600, deadline=None)
@@ -715,7 +728,9 @@ def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
                     assert joining.alone or lead.name in joining.overdue
                     assert lead.name not in joining.cluster_nodes
                     assert pod != to == lead.pod
-                    assert not (own_data(joining) - own_data(lead)) or not joining.alone
+                    linked = lead in membership.group_of(joining).nodes
+                    assert linked or not (own_data(joining) - own_data(lead))
+                    assert not made_apart(joining, lead)
                     assert len(membership.clusters) <= 1 or scope is Scope.POD
                 case FinishCluster(pod=pod):
                     finished_through.add(pod)
@@ -1064,7 +1079,9 @@ def test_names_without_a_dot_are_refused_and_addresses_are_told_of() -> None:
     reason = refused(decide(topology(2), view(*short), Scope.SET), Unsafe)
     assert "no long names whose host has no dot" in reason
     everybody = frozenset(each.name for each in short)
-    connected = [replace(each, all_nodes=everybody, cluster_nodes=everybody) for each in short]
+    connected = [
+        replace(each, all_nodes=everybody, cluster_nodes=everybody, identity=SAME) for each in short
+    ]
     assert isinstance(decide(topology(2), view(*connected), Scope.SET), Do), "short names (-sname)"
     numbered = [node(n, name=f"couchdb@10.0.0.{n + 1}") for n in range(2)]
     decision = decide(topology(2), view(*numbered), Scope.SET)

@@ -1433,6 +1433,31 @@ def test_while_a_secret_is_missing_the_set_is_not_read_each_time(
     assert kube.read.count("statefulset/couchdb") == 2
 
 
+def test_while_a_secret_is_missing_the_topology_is_that_of_a_moment_ago(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(discovery.time, "monotonic", lambda: now[0])
+    missing = Missing("secrets/couchdb in couch does not exist")
+    kube = FakeKube(statefulset=statefulset(env=[from_secret("COUCHDB_USER")]), secret=missing)
+    found = discover(kube)
+
+    def sizes() -> int:
+        topology = found.topology()
+        with pytest.raises(Missing):
+            found.credentials()
+        return len(topology.expected)
+
+    assert sizes() == 3
+    kube.objects["statefulset"]["spec"]["replicas"] = 4
+    for seconds, size in ((0.5, 3), (1.5, 3), (1.5, 3), (1.4, 3), (0.2, 4)):
+        now[0] += seconds
+        assert sizes() == size
+    kube.objects["statefulset"]["spec"]["replicas"] = 5
+    now[0] += 2.1  # nobody looks for it any more
+    assert sizes() == 5
+
+
 def test_a_secret_that_is_not_there_yet_is_waited_for_and_then_read() -> None:
     kube = FakeKube(secret=Missing("secrets/couchdb in couch does not exist"))
     found = discover(kube)

@@ -269,12 +269,12 @@ def test_placement_decides_how_many_copies_there_are() -> None:
 
 def test_copies_on_names_that_are_no_members() -> None:
     kinds = found(whole(3), placed("a", [0, 1, 2, 7]), placed("b", [0, 1, 2]))
-    assert kinds == [("copies_on_strangers", "warning", ("a",))]
+    assert kinds == [("copies_on_no_members", "warning", ("a",))]
 
 
 def test_a_member_that_no_pod_is_holds_nothing() -> None:
     kinds = [kind for kind, *_ in found(whole(2, name(2)), placed("a", [0, 2]), copies=2)]
-    assert kinds == ["left_behind", "too_few_copies", "copies_on_strangers", "no_shards"]
+    assert kinds == ["left_behind", "too_few_copies", "copies_on_no_members", "no_shards"]
 
 
 def test_conflicts_of_shard_maps() -> None:

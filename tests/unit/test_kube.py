@@ -291,9 +291,26 @@ def test_after_a_401_the_token_is_read_anew(
     client = connect(config(api.url, "old"))
     api.answers = [status("401-badtoken"), Response(200, recorded("secret"))]
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config(api.url, "new")))
+    gateway = client.pod_gateway("db", "couchdb-0", 5984, "http")
     assert type(failure(READS["secret"], client)) is DeniedForNow
     READS["secret"](client)
-    assert [r.headers["authorization"] for r in api.requests] == ["Bearer old", "Bearer new"]
+    gateway.session.get(gateway.url, timeout=5)  # one that was there before, too
+    told = [request.headers["authorization"] for request in api.requests]
+    assert told == ["Bearer old", "Bearer new", "Bearer new"]
+
+
+def test_after_a_401_the_server_may_be_another(
+    api: Api, connect: Callable[..., Kube], tmp_path: Path, loop: Loop
+) -> None:
+    client = connect(config(api.url))
+    api.answers = [status("401-badtoken")]
+    other = Api(loop)
+    other.answers = [Response(200, recorded("secret"))]
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config(other.url)))
+    assert type(failure(READS["secret"], client)) is DeniedForNow
+    READS["secret"](client)
+    assert len(other.requests) == 1
+    loop.stop(other.server)
 
 
 def test_a_half_written_token_leaves_the_old_one(

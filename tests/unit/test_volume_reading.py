@@ -243,27 +243,38 @@ def test_infos_of_files_one_by_one(node: Node) -> None:
     assert len(infos) == 2  # "missing" says nothing of the file
 
 
+LOCAL = (
+    "/_local_docs?include_docs=true&startkey=%22_local%2Fpurge-mem3-%22"
+    "&endkey=%22_local%2Fshard-sync-~%22"
+)
+
+
 def test_checkpoints_as_a_real_node_keeps_them(node: Node) -> None:
-    for case in ("checkpoint", "purge checkpoint"):
-        node.play(case, "couchdb-0", SHARDS)
-    source = "_local/shard-sync--slw4Opeq0LiGikm7GZWjA-GxamuD4Zg36NF59uvj4bjA"
-    checkpoint = node.client.checkpoint(FILE, source)
-    assert checkpoint is not None
-    assert (checkpoint.seq, checkpoint.reached) == (1563, 1561)
-    pair = "1c195f4c21a65f55e441d7233a3965f2-865eb5ac1d8fff4c72950be16b536cc8"
-    assert node.client.checkpoint(FILE, f"_local/purge-mem3-{pair}") is None
-    other = ShardFile("db", "80000000-ffffffff", ".1795491222")
-    pair = "0c6ef031747df61b26263542ca5c3063-6e9121361f5233c84b28c8eacc694ece"
-    purges = node.client.checkpoint(other, f"_local/purge-mem3-{pair}")
-    assert purges is not None
-    assert purges.seq == 1
+    documents = [
+        each["response"]["body"]
+        for each in SHARDS
+        if each["case"] in ("checkpoint", "purge checkpoint") and each["response"]["status"] == 200
+    ]
+    odd = {"_id": "_local/shard-sync-a-b", "seq": "many"}
+    other = {"_id": "_local/quite-another", "seq": 1}
+    rows = [{"id": d["_id"], "doc": d} for d in (*documents, odd, other)]
+    path = f"/_node/_local/{FILE.path.replace('/', '%2F')}{LOCAL}"
+    node.answers[path] = (200, {"rows": [*rows, 7, {"id": "_local/shard-sync-x"}]})
+    found = node.client.checkpoints(FILE)
+    changes = found["_local/shard-sync--slw4Opeq0LiGikm7GZWjA-GxamuD4Zg36NF59uvj4bjA"]
+    assert (changes.seq, changes.reached, changes.revision) == (1563, 1561, "0-1")
+    purges = found[
+        "_local/purge-mem3-0c6ef031747df61b26263542ca5c3063-6e9121361f5233c84b28c8eacc694ece"
+    ]
+    assert (purges.seq, purges.reached) == (1, 0)
+    assert len(found) == len(documents)
 
 
-def test_a_checkpoint_of_a_file_that_is_gone_is_an_error(node: Node) -> None:
-    path = f"/_node/_local/{FILE.path.replace('/', '%2F')}/_local/x"
+def test_checkpoints_of_a_file_that_is_gone_are_an_error(node: Node) -> None:
+    path = f"/_node/_local/{FILE.path.replace('/', '%2F')}{LOCAL}"
     node.answers[path] = (404, {"error": "not_found", "reason": "no_db_file"})
     with pytest.raises(ErrorAnswer):
-        node.client.checkpoint(FILE, "_local/x")
+        node.client.checkpoints(FILE)
 
 
 def test_changes_after_a_sequence(node: Node) -> None:
@@ -318,8 +329,7 @@ Ask = Callable[[CouchNode], Any]
         lambda c: c.file_info(FILE),
         lambda c: c.file_is_filled(FILE),
         lambda c: c.file_changes_after(FILE, 0),
-        lambda c: c.checkpoint(FILE, "_local/x"),
-        lambda c: c.local_documents(FILE),
+        lambda c: c.checkpoints(FILE),
         lambda c: c.file_documents(FILE, 10),
         lambda c: c.map_document("db"),
         lambda c: c.up(),

@@ -277,7 +277,8 @@ def test_volumes_that_changed_places_under_present_names() -> None:
     names = {0: old(0), 1: old(1), 2: old(2)}
     survey = World(SPREAD, {0: 1, 1: 0, 2: 2}, name=names, linked=True).survey()
     assert survey.permuted == {"couchdb-0": old(1), "couchdb-1": old(0)}
-    assert survey.translation() == {old(1): old(0), old(0): old(1)}
+    assert survey.moved() == {old(1): old(0), old(0): old(1)}
+    assert survey.suspects.keys() == {"couchdb-0", "couchdb-1"}
     assert not survey.former
     assert not survey.lost
 

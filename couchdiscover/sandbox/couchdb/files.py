@@ -3,6 +3,7 @@
 As recorded, and as probed on CouchDB 3.5.2 where the recordings are silent.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -149,8 +150,12 @@ def _changes(file: File, query: Mapping[str, str]) -> Json:
 
 def _local_docs(file: File, query: Mapping[str, str]) -> Json:
     rows = []
+    first = _key(query.get("startkey", query.get("start_key", '""')))
+    last = _key(query.get("endkey", query.get("end_key", '"\uffff"')))
     for name in sorted(file.local):
         body = file.local[name]
+        if not first <= body["_id"] <= last:
+            continue
         row: dict[str, Any] = {
             "id": body["_id"],
             "key": body["_id"],
@@ -160,6 +165,13 @@ def _local_docs(file: File, query: Mapping[str, str]) -> Json:
             row["doc"] = body
         rows.append(row)
     return {"total_rows": None, "offset": None, "rows": rows}
+
+
+def _key(text: str) -> str:
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        raise bad_request("invalid UTF-8 JSON") from None
 
 
 def _document(

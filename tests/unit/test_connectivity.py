@@ -56,7 +56,7 @@ def test_a_name_that_does_not_resolve() -> None:
 
 def test_no_port_mapper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(severance, "EPMD_PORT", 1)
-    assert "port 1 of 127.0.0.1 cannot be reached" in likeliest_cause(NAME, HERE, 1)
+    assert "port 1 of 127.0.0.1 is closed to couchdiscover" in likeliest_cause(NAME, HERE, 1)
 
 
 @pytest.mark.parametrize("answer", [None, b"", b"\x00"])
@@ -64,7 +64,7 @@ def test_a_port_mapper_that_does_not_answer(
     mapper: Callable[[bytes | None], None], answer: bytes | None
 ) -> None:
     mapper(answer)
-    assert "cannot be reached" in likeliest_cause(NAME, HERE, 0.2)
+    assert "cannot be told from here" in likeliest_cause(NAME, HERE, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_distribution_port_that_is_closed(
     mapper: Callable[[bytes | None], None], port: int
 ) -> None:
     mapper(listing(("rabbit", 25672), ("couchdb", port)))
-    assert f"port {port} of 127.0.0.1, Erlang's distribution" in likeliest_cause(NAME, HERE, 2)
+    assert f"port {port} of 127.0.0.1 is closed" in likeliest_cause(NAME, HERE, 2)
 
 
 def test_with_all_ports_open_it_is_the_cookie(

@@ -1,0 +1,543 @@
+"""What an adoption reads of the nodes, and its steps as requests. Each write looks right before."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from couchdiscover.couch.client import (
+    CouchFailure,
+    CouchNode,
+    ErrorAnswer,
+    Fleet,
+    shard_map_of,
+)
+from couchdiscover.couch.copies import Nodes, read_files, read_pairs
+from couchdiscover.couch.executor import Outcome
+from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
+from couchdiscover.decide.adoption import (
+    OWN_KEYS,
+    Ground,
+    Replications,
+    new_ranges,
+    rewritten,
+    shifted_ranges,
+    whole_copies,
+)
+from couchdiscover.decide.copies import LOOK_REQUESTS, Pair, purge_checkpoint_name, pushed
+from couchdiscover.net.workers import for_each
+from couchdiscover.state.nodes import ClusterView, NodeView
+from couchdiscover.state.steps import (
+    AddNode,
+    DeleteMember,
+    KeepPlacement,
+    RewriteMap,
+    Step,
+    SyncAdopted,
+)
+from couchdiscover.state.topology import Topology
+from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Volume
+
+SHOWN_DOCUMENTS = 100
+"""Documents of each file that are looked at to tell which replications would start."""
+
+BATCH = 16
+"""Maps whose files are looked at together, right before the first of them is written."""
+
+READ_SECONDS = 60.0
+"""Seconds for reading one node's files and maps, at least: a thousand databases are 4 pages."""
+
+STRANGER = FileInfo("", 1, 0, 1)
+"""What stands for a copy on a node that is no pod of ours: it is not for us to judge."""
+
+PARTS = Part.FILES | Part.HISTORY | Part.UUID | Part.MAPS
+
+Answer = TypeVar("Answer")
+Say = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is read of a node beside its volume; None where it could not be."""
+
+    documents: Mapping[str, Mapping[str, Any]] | None = None
+    uptime: float | None = None
+    seeds: frozenset[str] | None = None
+
+
+class StaleError(CouchFailure):
+    """What was seen right before a write is not what the step was decided on."""
+
+
+@dataclass(slots=True)
+class Reader:
+    """Asks all nodes for what an adoption depends on."""
+
+    topology: Topology
+    fleet: Fleet
+
+    def volumes(self, view: ClusterView) -> ClusterView:
+        """The same look, with each node's volume read anew."""
+        return self._each(
+            view, lambda c, n: replace(n, volume=read_volume(c, PARTS, Volume())), replace_none=True
+        )
+
+    def histories(self, view: ClusterView, databases: Sequence[str]) -> ClusterView:
+        """The same look, with the revisions of some databases' maps, bounded by their number."""
+        wanted = frozenset(databases[: LOOK_REQUESTS // max(1, len(view.nodes))])
+        return self._each(
+            view, lambda c, n: replace(n, volume=read_histories(c, n.volume or Volume(), wanted))
+        )
+
+    def suspects(
+        self, view: ClusterView, files: Mapping[str, Collection[ShardFile]]
+    ) -> ClusterView:
+        """The same look, with what some files hold, by pod."""
+
+        def ask(client: CouchNode, node: NodeView) -> NodeView:
+            infos = read_infos(client, files.get(node.pod, ()))
+            there = {file: info for file, info in infos.items() if info is not None}
+            return replace(node, volume=replace(node.volume or Volume(), infos=there))
+
+        return self._each(view, ask)
+
+    def shifts(self, ground: Ground) -> dict[str, dict[str, tuple[str, ...]]] | None:
+        """The databases whose maps must name other nodes, since volumes changed places.
+
+        None where some copy could not be looked at.
+        """
+        moved = ground.survey.moved()
+        if not moved:
+            return {}
+        clients = {
+            node.name: self.fleet.node(pod, node.address)
+            for node in ground.view.nodes
+            if (pod := self.topology.pod(node.pod)) is not None
+        }
+        nodes = Nodes(clients, self.fleet.patience)
+        concerned = {file.database for files in ground.survey.suspects.values() for file in files}
+        found = {}
+        for name, shard_map in ground.maps.items():
+            if name in concerned and not shard_map.names & ground.passed:
+                try:
+                    ranges = _shifted(shard_map, moved, nodes)
+                except StaleError:
+                    return None
+                if ranges is not None:
+                    found[name] = ranges
+        return found
+
+    def facts(self, view: ClusterView) -> dict[str, Facts]:
+        """Members' documents, uptime and seedlist, by pod."""
+        answers = self._ask(view.nodes, lambda client, _: _facts(client))
+        return {pod: answer or Facts() for pod, answer in answers.items()}
+
+    def strangers(self, view: ClusterView, names: Iterable[str]) -> dict[str, Volume]:
+        """Which volumes connected nodes have that are no pods of ours, as far as they tell."""
+        nodes = view.nodes[:1]
+        found: dict[str, Volume] = {}
+
+        def ask(client: CouchNode, _: NodeView) -> dict[str, Volume]:
+            for name in sorted(names):
+                try:
+                    found[name] = Volume(uuid=client.dbs_info(name).uuid)
+                except CouchFailure:
+                    found[name] = Volume()
+            return found
+
+        self._ask(nodes, ask)
+        return found
+
+    def replications(self, view: ClusterView, shard_map: ShardMap) -> Replications:
+        """The documents of a database, in files of all nodes, that would start replications."""
+        answers = self._ask(view.nodes, lambda c, n: _starting(c, n, shard_map))
+        if any(answer is None for answer in answers.values()):
+            return Replications(None)
+        merged: dict[str, str] = {}
+        for answer in answers.values():
+            merged |= answer or {}
+        targets = tuple(sorted({target for target in merged.values() if target}))
+        return Replications(len(merged), targets)
+
+    def _ask(
+        self, nodes: Sequence[NodeView], question: Callable[[CouchNode, NodeView], Answer | None]
+    ) -> dict[str, Answer | None]:
+        def ask(node: NodeView) -> Answer | None:
+            pod = self.topology.pod(node.pod)
+            try:
+                return question(self.fleet.node(pod, node.address), node) if pod else None
+            except CouchFailure:
+                return None
+
+        answers = for_each(nodes, ask, max(READ_SECONDS, self.fleet.patience))
+        return {node.pod: answer for node, answer in zip(nodes, answers, strict=True)}
+
+    def _each(
+        self,
+        view: ClusterView,
+        question: Callable[[CouchNode, NodeView], NodeView],
+        *,
+        replace_none: bool = False,
+    ) -> ClusterView:
+        answers = self._ask(view.nodes, question)
+        unknown = {
+            node.pod: replace(node, volume=Volume()) if replace_none else node
+            for node in view.nodes
+        }
+        known = {pod: answer or unknown[pod] for pod, answer in answers.items()}
+        return replace(view, sights=tuple(known.get(sight.pod, sight) for sight in view.sights))
+
+
+def _shifted(
+    shard_map: ShardMap, moved: Mapping[str, str], nodes: Nodes
+) -> dict[str, tuple[str, ...]] | None:
+    """Which nodes a map is to name where volumes changed places; None where it is right.
+
+    Raises StaleError where a copy could not be looked at.
+    """
+    ours = nodes.clients.keys()
+    places = {
+        shard_map.file(range_): {n for each in names for n in (each, moved.get(each, each))} & ours
+        for range_, names in shard_map.by_range.items()
+    }
+    wanted = [(name, file) for file, names in places.items() for name in sorted(names)]
+    infos = read_files(nodes, wanted)
+    if missing := [name for name, file in wanted if (name, file) not in infos]:
+        raise StaleError(f"the files of {missing[0]} could not be looked at")
+    pairs = [
+        Pair(file, source, target)
+        for file, names in places.items()
+        for source in names
+        for target in names
+        if source != target
+    ]
+    readings = read_pairs(pairs, nodes)
+    done = {(r.pair.file, r.pair.source, r.pair.target) for r in readings if pushed(r)}
+    elsewhere: dict[tuple[str, ShardFile], FileInfo | None] = {
+        (name, shard_map.file(range_)): STRANGER
+        for range_, names in shard_map.by_range.items()
+        for name in names
+        if name not in ours
+    }
+    ranges = shifted_ranges(shard_map, moved, {**elsewhere, **infos}, done)
+    return None if ranges == dict(shard_map.by_range) else ranges
+
+
+def _facts(client: CouchNode) -> Facts:
+    documents = uptime = seeds = None
+    try:
+        documents = client.node_documents()
+        uptime = client.uptime()
+        seedlist = client.config().get("cluster", {}).get("seedlist", "")
+        seeds = frozenset(re.findall(r"[^\s,]+", seedlist))
+    except CouchFailure:
+        pass  # what is missing is waited for
+    return Facts(documents, uptime, seeds)
+
+
+def _starting(client: CouchNode, node: NodeView, shard_map: ShardMap) -> dict[str, str]:
+    """Replications in a node's files of a database: targets by document id."""
+    files = (node.volume.files if node.volume else None) or frozenset()
+    found = {}
+    for range_ in sorted(shard_map.by_range):
+        file = shard_map.file(range_)
+        if file not in files:
+            continue
+        for document in client.file_documents(file, SHOWN_DOCUMENTS):
+            over = document.get("_replication_state") in ("completed", "failed")
+            if "source" in document and "target" in document and not over:
+                found[str(document.get("_id", ""))] = _without_login(document["target"])
+    return found
+
+
+def _without_login(target: object) -> str:
+    """Where a replication goes to, as far as it can be shown: neither user nor password."""
+    if isinstance(target, dict):
+        target = target.get("url", "")
+    text = "".join(c if c.isprintable() else "?" for c in str(target))[:200]
+    try:
+        parts = urlsplit(text)
+        if not parts.netloc:
+            return text.rpartition("@")[2].partition("?")[0]
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:
+        return "an address that cannot be read"
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been adopted so far."""
+
+    databases: set[str] = field(default_factory=set)
+    ranges: int = 0
+    documents: int = 0
+
+
+@dataclass(slots=True)
+class Adopter:
+    """Takes an adoption's steps. ``say`` is told of each as it has been taken, or has failed."""
+
+    ground: Ground
+    fleet: Fleet
+    tally: Tally
+    say: Say
+
+    def take(self, steps: Sequence[Step]) -> list[Outcome]:
+        """Takes steps in their order, until one fails; joins go to all nodes at once."""
+        outcomes: list[Outcome] = []
+        joins = [step for step in steps if isinstance(step, AddNode)]
+        maps = [step for step in steps if isinstance(step, RewriteMap)]
+        if joins:
+            outcomes += self._join(joins)
+        if maps and all(outcome.problem is None for outcome in outcomes):
+            outcomes += self._rewrite_all(maps)
+        for step in steps:
+            if any(outcome.problem for outcome in outcomes):
+                break
+            if step not in joins and step not in maps:
+                outcomes.append(self._said(self._take(step)))
+        return outcomes
+
+    def mark(self, marks: Mapping[str, Mark]) -> list[str]:
+        """Leaves marks; returns what failed, in sentences."""
+        problems = []
+        for pod, mark in sorted(marks.items()):
+            try:
+                self._client(pod).put_mark(mark)
+            except CouchFailure as failure:
+                problems.append(f"the volume of {pod} could not be marked: {failure}")
+        return problems
+
+    def _said(self, outcome: Outcome) -> Outcome:
+        self.say(outcome)
+        return outcome
+
+    def _take(self, step: Step) -> Outcome:
+        try:
+            match step:
+                case AddNode(pod=pod, member=member):
+                    self._client(pod).add_member(member)
+                case KeepPlacement():
+                    return Outcome(step, self._keep_placement(step))
+                case DeleteMember():
+                    return Outcome(step, self._delete(step))
+                case SyncAdopted():
+                    self._sync(step)
+                case _:
+                    return Outcome(step, taken=False, problem="it is no step of an adoption")
+        except ErrorAnswer as failure:
+            if isinstance(step, AddNode) and failure.status == 409:
+                return Outcome(step, taken=False)
+            return Outcome(step, taken=False, problem=str(failure))
+        except CouchFailure as failure:
+            return Outcome(step, taken=False, problem=str(failure))
+        return Outcome(step, taken=True)
+
+    def _join(self, steps: Sequence[AddNode]) -> list[Outcome]:
+        """Different nodes at once, each node's steps in order."""
+        queues: dict[str, list[AddNode]] = {}
+        for step in steps:
+            queues.setdefault(step.pod, []).append(step)
+        pods = list(queues)
+        results = for_each(
+            pods, lambda pod: [self._take(step) for step in queues[pod]], self.fleet.patience
+        )
+        outcomes = []
+        for pod, result in zip(pods, results, strict=True):
+            if result is None:
+                self.fleet.forget(pod)
+                result = [Outcome(queues[pod][0], False, "it did not end in time")]  # noqa: PLW2901
+            outcomes += [self._said(outcome) for outcome in result]
+        return outcomes
+
+    def _keep_placement(self, step: KeepPlacement) -> bool:
+        client = self._client(step.pod)
+        documents = client.node_documents()
+        former, present = documents.get(step.former, {}), documents.get(step.member)
+        if present is None:
+            raise StaleError(f"{step.member} is no member there any more")
+        new = {k: v for k, v in former.items() if k not in OWN_KEYS and k not in present}
+        if not new:
+            return False
+        client.add_member(step.member, {**present, **new})
+        return True
+
+    def _delete(self, step: DeleteMember) -> bool:
+        """Deletes a former name's document; 404 and 409 are a deletion that came first."""
+        if step.member in self.ground.survey.expected_names:
+            raise StaleError(f"{step.member} is a present name")
+        self._look_for_formers(self.ground.view.nodes)
+        client = self._client(step.pod)
+        document = client.node_documents().get(step.member)
+        if document is None:
+            return False
+        try:
+            client.delete_member(step.member, str(document.get("_rev", "")))
+        except ErrorAnswer as failure:
+            if failure.status in (404, 409):
+                return False
+            raise
+        return True
+
+    def _look_for_formers(self, nodes: Iterable[NodeView]) -> None:
+        """Raises StaleError where a former name is connected by now."""
+        for node in nodes:
+            connected, _ = self._client(node.pod).membership()
+            if found := connected & self.ground.passed:
+                raise StaleError(f"{min(found)}, a former name, is connected to {node.pod} by now")
+
+    # --- maps ---
+
+    def _rewrite_all(self, steps: Sequence[RewriteMap]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        waiting = iter(steps)
+        while batch := list(islice(waiting, BATCH)):
+            try:
+                self._look_for_formers(self.ground.view.nodes)
+                documents = {step: self._map_of(step) for step in batch}
+                infos = self._infos(documents.values())
+            except CouchFailure as failure:
+                outcomes.append(self._said(Outcome(batch[0], False, str(failure))))
+                return outcomes
+            for step, document in documents.items():
+                outcomes.append(self._said(self._rewrite(step, document, infos)))
+                if outcomes[-1].problem:
+                    return outcomes
+        return outcomes
+
+    def _map_of(self, step: RewriteMap) -> dict[str, Any] | None:
+        """A map's document as it is now; None where the database is gone."""
+        try:
+            return self._client(step.pod).map_document(step.database)
+        except ErrorAnswer as failure:
+            if failure.status == 404:
+                return None
+            raise
+
+    def _infos(
+        self, documents: Iterable[dict[str, Any] | None]
+    ) -> dict[tuple[str, ShardFile], FileInfo | None]:
+        """What the files hold that the maps may name, on each node of ours."""
+        translation = self.ground.translation
+        clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}
+        wanted = []
+        for document in documents:
+            if document is None:
+                continue
+            shard_map = shard_map_of(str(document.get("_id", "")), document)
+            for range_, names in shard_map.by_range.items():
+                present = {translation.get(name, name) for name in names} & clients.keys()
+                wanted += [(name, shard_map.file(range_)) for name in sorted(present)]
+        infos = read_files(self._nodes(), wanted)
+        if missing := [name for name, file in wanted if (name, file) not in infos]:
+            raise StaleError(f"the files of {missing[0]} could not be looked at")
+        return infos
+
+    def _rewrite(
+        self,
+        step: RewriteMap,
+        document: dict[str, Any] | None,
+        infos: Mapping[tuple[str, ShardFile], FileInfo | None],
+    ) -> Outcome:
+        if document is None:
+            return Outcome(step, taken=False)
+        if document.get("_conflicts"):
+            return Outcome(step, taken=False, problem="its shard map is in conflict by now")
+        ground = self.ground
+        shard_map = shard_map_of(str(document.get("_id", "")), document)
+        ours = [node.name for node in ground.view.nodes]
+        ranges: dict[str, tuple[str, ...]] | None
+        if step.database in (ground.shifts or {}):
+            try:
+                ranges = _shifted(shard_map, ground.survey.moved(), self._nodes())
+            except CouchFailure as failure:
+                return Outcome(step, taken=False, problem=str(failure))
+            if ranges is None:
+                return Outcome(step, taken=False)
+        else:
+            empty = {key: info.empty if info else None for key, info in infos.items()}
+            whole = whole_copies(shard_map, ground.translation, empty, ours)
+            ranges = new_ranges(shard_map, ground.translation, whole, ground.dropped)
+        if lacking := [range_ for range_, names in ranges.items() if not names]:
+            return Outcome(step, False, f"no node has a file of its range {lacking[0]} by now")
+        try:
+            # One node is asked before each map, and all of them before each batch.
+            self._look_for_formers([ground.lead])
+            new = rewritten(document, ranges)
+            if new is not None:
+                self._client(step.pod).put_map(step.database, new)
+        except CouchFailure as failure:
+            return Outcome(step, taken=False, problem=str(failure))
+        self._count(shard_map, ranges, infos)
+        return Outcome(step, taken=new is not None)
+
+    def _count(
+        self,
+        shard_map: ShardMap,
+        ranges: Mapping[str, Sequence[str]],
+        infos: Mapping[tuple[str, ShardFile], FileInfo | None],
+    ) -> None:
+        self.tally.databases.add(shard_map.database)
+        self.tally.ranges += len(ranges)
+        for range_, names in ranges.items():
+            held = [infos.get((name, shard_map.file(range_))) for name in names]
+            self.tally.documents += max((info.documents for info in held if info), default=0)
+
+    # --- copies ---
+
+    def _sync(self, step: SyncAdopted) -> None:
+        """Has purges handed on anew, then has each database's copies pushed to each other.
+
+        Of a copy that is an older state of itself its peers remember that it had their purges
+        already: what was purged would come back through it, for good.
+        """
+        client = self._client(step.pod)
+        for database in step.databases:
+            self._forget_purges(database)
+            try:
+                client.sync_shards(database)
+            except ErrorAnswer as failure:
+                if failure.status != 404:
+                    raise
+
+    def _forget_purges(self, database: str) -> None:
+        shard_map = self.ground.maps.get(database)
+        clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}
+        if shard_map is None:
+            return
+        ranges = {
+            range_: [
+                name
+                for name in dict.fromkeys(self.ground.translation.get(n, n) for n in names)
+                if name in clients
+            ]
+            for range_, names in shard_map.by_range.items()
+        }
+        wanted = [(name, shard_map.file(r)) for r, names in ranges.items() for name in names]
+        infos = read_files(self._nodes(), wanted)
+        for (source, file), info in infos.items():
+            if info is None or info.purge_seq == 0:
+                continue
+            checkpoints = clients[source].checkpoints(file)
+            for target in ranges[file.range]:
+                other = infos.get((target, file))
+                if other is None or target == source:
+                    continue
+                name = purge_checkpoint_name(info.uuid, other.uuid)
+                if name in checkpoints:
+                    clients[source].delete_local(file, name, checkpoints[name].revision)
+
+    def _nodes(self) -> Nodes:
+        clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}
+        return Nodes(clients, self.fleet.patience)
+
+    def _client(self, pod_name: str) -> CouchNode:
+        pod, sight = self.ground.topology.pod(pod_name), self.ground.view.sight(pod_name)
+        if pod is None or not isinstance(sight, NodeView):
+            raise StaleError(f"{pod_name} is not there any more")
+        return self.fleet.node(pod, sight.address)

@@ -1,0 +1,629 @@
+"""``adopt`` on volumes whose nodes have other names now: snapshots, clones, renamed sets."""
+
+import fnmatch
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from couchdiscover.adopt import adopt
+from couchdiscover.couch.client import CouchFailure, CouchNode
+from couchdiscover.net.deadline import Deadline
+from couchdiscover.output.report import Record
+from couchdiscover.sandbox import Sandbox
+from couchdiscover.state.settings import Settings
+from tests.conftest import PASSWORD, REAL_PASSWORD, Command, Ended
+from tests.support.volumes import (
+    Caller,
+    Snapshot,
+    eventually,
+    fill,
+    mount,
+    snapshots,
+    start,
+    up_for,
+)
+
+Make = Callable[..., Sandbox]
+
+DATABASES = {"db": 3, "one": 1, "two": 2}
+DOCUMENTS = 12
+
+
+def caller(box: Sandbox) -> Caller:
+    return Caller(box, REAL_PASSWORD if box.is_real else PASSWORD)
+
+
+@dataclass
+class Original:
+    """A cluster that was, and its volumes."""
+
+    volumes: Sequence[Snapshot]
+    databases: Mapping[str, int] = field(default_factory=lambda: DATABASES)
+
+    def restored(
+        self, make: Make, at: Sequence[int | None], *, namespace: str = "restored", **options: Any
+    ) -> Sandbox:
+        """Pods of another namespace that have started on these volumes; None is an empty one."""
+        box = make(len(at), namespace=namespace, running=False, **options)
+        mount(box, [None if each is None else self.volumes[each] for each in at])
+        start(box)
+        return box
+
+
+def original(
+    make: Make,
+    couchdiscover: Command,
+    folder: Path,
+    nodes: int = 3,
+    databases: Mapping[str, int] = DATABASES,
+    **options: Any,
+) -> Original:
+    """Assembles a cluster in namespace ``prod``, fills it, and takes snapshots of its volumes."""
+    with_options = {"namespace": "prod", **options}
+    box = make(nodes, **with_options)
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    forget_marks(box)  # CouchDB's own history and the files must do
+    fill(caller(box), box.pods[0], databases, DOCUMENTS)
+    found = Original(snapshots(box, folder), databases)
+    for pod in box.pods:
+        box.stop(pod)
+    return found
+
+
+def forget_marks(box: Sandbox) -> None:
+    call = caller(box)
+    for pod in box.pods:
+        path = "/_node/_local/_dbs/_local/couchdiscover"
+        status, mark = call(pod, "GET", path)
+        if status == 200:
+            assert call(pod, "DELETE", f"{path}?rev={mark['_rev']}")[0] == 200
+
+
+def run(couchdiscover: Command, box: Sandbox, *arguments: str) -> Ended:
+    return couchdiscover("adopt", "-o", "json", *arguments, environment=box.environment())
+
+
+def kinds(ended: Ended) -> list[str]:
+    return [step["step"] for step in ended.json["steps"]]
+
+
+def readable(box: Sandbox, databases: Mapping[str, int] = DATABASES) -> None:
+    """Every document is there through every node, and every map names files that are there."""
+    call = caller(box)
+    for pod in box.pods:
+        for database in databases:
+            assert call.count(pod, database) == DOCUMENTS + 1, (pod, database)
+            assert call.get(pod, f"/{database}/d3")["number"] == 3
+        assert call.get(pod, "/_users/org.couchdb.user:bob")["name"] == "bob"
+    truthful(box)
+
+
+def truthful(box: Sandbox) -> None:
+    """The maps are the same on all nodes, without conflicts, and name files that are there."""
+    call = caller(box)
+    names = {call.name(pod): pod for pod in box.pods}
+    files = {pod: set(call.get(pod, "/_node/_local/_all_dbs")) for pod in box.pods}
+    maps = [call.maps(pod) for pod in box.pods]
+    assert all(each == maps[0] for each in maps)
+    for database, document in maps[0].items():
+        assert "_conflicts" not in document
+        suffix = "".join(map(chr, document["shard_suffix"]))
+        by_node: dict[str, list[str]] = {}
+        for range_, holders in document["by_range"].items():
+            assert holders
+            assert len(set(holders)) == len(holders)
+            for name in holders:
+                by_node.setdefault(name, []).append(range_)
+                assert f"shards/{range_}/{database}{suffix}" in files[names[name]]
+        assert {name: sorted(ranges) for name, ranges in document["by_node"].items()} == {
+            name: sorted(ranges) for name, ranges in by_node.items()
+        }
+
+
+def nothing_left(couchdiscover: Command, box: Sandbox) -> None:
+    """The same again writes nothing."""
+    before = 0 if box.is_real else len(box.writes())
+    again = run(couchdiscover, box)
+    assert (again.code, again.json["steps"]) == (0, [])
+    if not box.is_real:
+        assert len(box.writes()) == before
+
+
+# --- what is adopted --------------------------------------------------------------------------
+
+
+def test_volumes_in_another_namespace_and_in_another_order(
+    any_sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    box = original(any_sandbox, couchdiscover, tmp_path).restored(any_sandbox, [2, 0, 1])
+    call = caller(box)
+    assert {call(pod, "GET", "/db")[0] for pod in box.pods} == {500}
+    planned = run(couchdiscover, box, "--dry-run")
+    assert planned.code == 3
+    ended = run(couchdiscover, box)
+    assert (ended.code, ended.json["result"]) == (0, "done"), ended.err
+    order = ["add_node", "delete_member", "rewrite_map", "sync_shards", "sync_identity"]
+    assert list(dict.fromkeys(kinds(ended))) == order
+    assert set(kinds(planned)) == set(order[:-1])
+    rewritten = [s["database"] for s in ended.json["steps"] if s["step"] == "rewrite_map"]
+    assert (rewritten[0], rewritten[-1]) == ("_users", "_replicator")
+    readable(box)
+    assert call.put("couchdb-1", "/db/new", {})["ok"]
+    nothing_left(couchdiscover, box)
+    assert couchdiscover("run", environment=box.environment()).code == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"namespace": "prod", "statefulset": "renamed"},
+        {"namespace": "prod", "service": "another"},
+        {"namespace": "prod", "domain": "corp.example"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_another_set_service_or_domain(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [1, 2, 0], **options)
+    assert run(couchdiscover, box).code == 0
+    readable(box)
+    nothing_left(couchdiscover, box)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_shuffled_whatever_the_number_of_copies(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path, copies: int
+) -> None:
+    databases = {"a": copies, "b": copies}
+    made = original(sandbox, couchdiscover, tmp_path, databases=databases)
+    box = made.restored(sandbox, [1, 2, 0])
+    assert run(couchdiscover, box).code == 0
+    readable(box, databases)
+    nothing_left(couchdiscover, box)
+
+
+def test_one_lone_node_becomes_one_of_three(
+    any_sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """It was always alone, and has no history: the only former name, and the only files of it."""
+    made = original(
+        any_sandbox, couchdiscover, tmp_path, 1, {"db": 1}, statefulset="docker", namespace="old"
+    )
+    box = made.restored(any_sandbox, [0, None, None])
+    assert run(couchdiscover, box).code == 0
+    readable(box, {"db": 1})
+    nothing_left(couchdiscover, box)
+
+
+def test_three_volumes_into_five_pods(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [None, 2, 0, None, 1])
+    assert run(couchdiscover, box).code == 0
+    readable(box)
+    nothing_left(couchdiscover, box)
+
+
+def test_two_of_three_volumes_get_fewer_copies_and_lose_what_nobody_has(
+    any_sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    made = original(any_sandbox, couchdiscover, tmp_path, databases={"db": 3, "also": 3})
+    box = made.restored(any_sandbox, [0, 1, None])
+    ended = run(couchdiscover, box)
+    assert ended.code == 0
+    assert any("fewer copies" in warning for warning in ended.json["warnings"])
+    readable(box, made.databases)
+    assert {len(h) for h in caller(box).maps("couchdb-0")["db"]["by_range"].values()} == {2}
+    nothing_left(couchdiscover, box)
+
+
+def test_a_range_without_any_file_refuses_its_database_and_the_others_go_on(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    databases = {"db": 3, **{f"single{n}": 1 for n in range(4)}}
+    made = original(sandbox, couchdiscover, tmp_path, databases=databases)
+    box = made.restored(sandbox, [0, None, 2])
+    before = caller(box).maps("couchdb-0")
+    ended = run(couchdiscover, box)
+    assert ended.code == 3
+    after = caller(box).maps("couchdb-0")
+    refused = [name for name in after if after[name] == before[name]]
+    assert refused
+    assert all(name in ended.json["message"] for name in refused)
+    assert "db" not in refused
+    assert caller(box).count("couchdb-1", "db") == DOCUMENTS + 1
+    writes = len(box.writes())
+    again = run(couchdiscover, box)
+    assert (again.code, again.json["steps"], len(box.writes())) == (3, [], writes)
+
+
+def test_names_by_address_after_several_restarts(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """Databases made between two restarts are under other names than the older ones."""
+    made = original(sandbox, couchdiscover, tmp_path, databases={"db": 3})
+    second = made.restored(sandbox, [0, 1, 2], namespace="second")
+    assert run(couchdiscover, second).code == 0
+    forget_marks(second)
+    call = caller(second)
+    call.put("couchdb-0", "/later?n=3&q=2")
+    for number in range(DOCUMENTS):
+        call.put("couchdb-0", f"/later/d{number}", {"number": number})
+    call.put("couchdb-0", "/later/_design/d", {})
+    eventually(lambda: all(call.count(pod, "later") == DOCUMENTS + 1 for pod in second.pods))
+    third = Original(snapshots(second, tmp_path)).restored(sandbox, [2, 1, 0], namespace="third")
+    assert run(couchdiscover, third).code == 0
+    readable(third, {"db": 3, "later": 3})
+    nothing_left(couchdiscover, third)
+
+
+def test_volumes_that_changed_places_under_present_names(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    made = original(sandbox, couchdiscover, tmp_path)
+    box = made.restored(sandbox, [1, 0, 2], namespace="prod")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert kinds(ended).count("delete_member") == 0
+    readable(box)
+    nothing_left(couchdiscover, box)
+
+
+def test_snapshots_of_different_moments_are_made_equal(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    box = sandbox(3, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    old = snapshots(box, tmp_path)
+    doomed = call.get("couchdb-0", "/db/d1")["_rev"]
+    call("couchdb-0", "DELETE", f"/db/d1?rev={doomed}")
+    gone = call.get("couchdb-0", "/db/d2")["_rev"]
+    call("couchdb-0", "POST", "/db/_purge", {"d2": [gone]})
+    call.put("couchdb-0", "/db/added", {})
+    call.put("couchdb-0", "/young?n=3&q=2")
+    eventually(lambda: all(call.count(pod, "db") == DOCUMENTS for pod in box.pods))
+    young = snapshots(box, tmp_path)
+    restored = Original([young[0], old[1], young[2]]).restored(sandbox, [0, 1, 2])
+    ended = run(couchdiscover, restored)
+    assert ended.code == 0, ended.err
+    then = caller(restored)
+    for pod in restored.pods:
+        assert then(pod, "GET", "/db/d1")[0] == 404
+        assert then(pod, "GET", "/db/d2")[0] == 404
+        assert then(pod, "GET", "/db/added")[0] == 200
+    files = [then.get(pod, "/_node/_local/_all_dbs") for pod in restored.pods]
+    for path in files[0]:
+        if path.startswith("shards/") and "/db." in path:
+            counts = {
+                then.get(pod, f"/_node/_local/{path.replace('/', '%2F')}")["doc_count"]
+                for pod in restored.pods
+            }
+            assert len(counts) == 1
+    nothing_left(couchdiscover, restored)
+
+
+def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    box = sandbox(3, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    old = snapshots(box, tmp_path)
+    for number in (1, 2, 3):
+        revision = call.get("couchdb-0", f"/db/d{number}")["_rev"]
+        call("couchdb-0", "POST", "/db/_purge", {f"d{number}": [revision]})
+    for number in range(4):
+        call.put("couchdb-0", f"/db/more{number}", {})
+    eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods))
+    young = snapshots(box, tmp_path)
+    for pod in box.pods:
+        box.stop(pod)
+    mount(box, [young[0], old[1], young[2]])
+    start(box)
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods)
+    for pod in box.pods:
+        assert call(pod, "GET", "/db/d1")[0] == 404
+
+
+def test_a_database_made_on_a_restored_node_before_the_adoption(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """Its map mixes former and present names; only the file that is there is named."""
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
+    call = caller(box)
+    assert call("couchdb-1", "PUT", "/newdb?q=2")[0] in (201, 202)
+    assert run(couchdiscover, box).code == 0
+    readable(box)
+    assert call("couchdb-2", "GET", "/newdb")[0] == 200
+    nothing_left(couchdiscover, box)
+
+
+def test_zones_and_unknown_keys_of_members_are_kept(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    box = sandbox(3, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    for pod in box.pods:
+        path = f"/_node/_local/_nodes/{call.name(pod)}"
+        call.put("couchdb-0", path, {**call.get("couchdb-0", path), "zone": f"z{pod[-1]}"})
+    path = f"/_node/_local/_nodes/{call.name('couchdb-2')}"
+    eventually(lambda: all("zone" in call.get(pod, path) for pod in box.pods))
+    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    restored = Original(snapshots(box, tmp_path)).restored(sandbox, [2, 0, 1])
+    assert run(couchdiscover, restored).code == 0
+    then = caller(restored)
+    zones = [
+        then.get("couchdb-0", f"/_node/_local/_nodes/{then.name(p)}")["zone"] for p in box.pods
+    ]
+    assert zones == ["z2", "z0", "z1"]
+    nothing_left(couchdiscover, restored)
+
+
+def test_some_databases_only(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
+    assert run(couchdiscover, box, "--database", "t*").code == 0
+    call = caller(box)
+    assert call.count("couchdb-2", "two") == DOCUMENTS + 1
+    assert call("couchdb-2", "GET", "/db")[0] == 500
+    assert run(couchdiscover, box).code == 0
+    readable(box)
+    nothing_left(couchdiscover, box)
+
+
+# --- replications -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_replications(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> Sandbox:
+    box = sandbox(3, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    target = "https://someone:s3cr3t-of-theirs@elsewhere.example/db?token=s3cr3t-of-theirs"
+    call.put("couchdb-0", "/_replicator/going", {"source": "db", "target": target})
+    over = {"source": "db", "target": "gone", "_replication_state": "completed"}
+    call.put("couchdb-0", "/_replicator/over", over)
+    eventually(lambda: all(call.count(pod, "_replicator") >= 2 for pod in box.pods))
+    return Original(snapshots(box, tmp_path)).restored(sandbox, [1, 2, 0])
+
+
+def test_replications_that_would_start_must_be_decided_on(
+    with_replications: Sandbox, couchdiscover: Command
+) -> None:
+    box = with_replications
+    asked = run(couchdiscover, box)
+    assert (asked.code, box.writes()) == (2, [])
+    assert "1 replication" in asked.json["message"]
+    assert "elsewhere.example/db" in asked.json["message"]
+    assert "s3cr3t" not in asked.out + asked.err
+    held = run(couchdiscover, box, "--replications", "hold")
+    assert held.code == 0, held.err
+    call = caller(box)
+    assert call.count("couchdb-0", "db") == DOCUMENTS + 1
+    assert call("couchdb-0", "GET", "/_replicator")[0] == 500
+    let_run = run(couchdiscover, box, "--replications", "run")
+    assert let_run.code == 0, let_run.err
+    assert call.count("couchdb-0", "_replicator") >= 2
+    nothing_left(couchdiscover, box)
+
+
+# --- what is refused, with nothing written -----------------------------------------------------
+
+
+def test_nothing_to_adopt(any_sandbox: Make, couchdiscover: Command) -> None:
+    box = any_sandbox(2)
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    nothing_left(couchdiscover, box)
+
+
+def test_a_node_that_has_just_started_is_waited_for(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
+    up_for(box, -200)
+    ended = run(couchdiscover, box, "--timeout", "1")
+    assert (ended.code, box.writes()) == (6, [])
+    assert "50 s" in ended.json["message"]
+
+
+def test_a_silent_pod_is_waited_for(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
+    box.stop("couchdb-1")
+    ended = run(couchdiscover, box, "--timeout", "1")
+    assert (ended.code, box.writes()) == (6, [])
+    assert "couchdb-1" in ended.json["message"]
+
+
+def test_two_clusters(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
+    one = original(sandbox, couchdiscover, tmp_path, 1, {"db": 1}, statefulset="a")
+    other = original(sandbox, couchdiscover, tmp_path, 1, {"db": 1}, statefulset="b")
+    both = Original([*one.volumes, *other.volumes])
+    box = both.restored(sandbox, [0, 1])
+    ended = run(couchdiscover, box)
+    assert (ended.code, box.writes()) == (6, [])
+    assert "two clusters" in ended.json["message"]
+
+
+def test_one_volume_twice(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 1])
+    ended = run(couchdiscover, box)
+    assert (ended.code, box.writes()) == (6, [])
+    assert "copy" in ended.json["message"]
+
+
+def test_a_seedlist_of_former_names(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
+    seeds = tuple(f"couchdb@couchdb-{n}.couchdb.prod.svc.cluster.local" for n in range(3))
+    made = original(sandbox, couchdiscover, tmp_path)
+    box = made.restored(sandbox, [0, 1, 2], node_options={"seedlist": seeds})
+    ended = run(couchdiscover, box)
+    assert (ended.code, box.writes()) == (6, [])
+    assert "seedlist" in ended.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "couchdb@nobody.example=couchdb-0"], "no former name"),
+        (["--from", "couchdb@couchdb-0.couchdb.prod.svc.cluster.local=couchdb-9"], "no pod"),
+        (["--from", "couchdb@a.b=couchdb-0", "--from", "couchdb@a.b=couchdb-1"], "twice"),
+        (["--from", "nonsense"], "OLD=POD"),
+        (["--database", "nothing*"], "matches no database"),
+        (["--replications", "maybe"], "run, hold"),
+    ],
+)
+def test_bad_input(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    box = original(sandbox, couchdiscover, tmp_path, databases={"db": 3}).restored(
+        sandbox, [0, 1, 2]
+    )
+    ended = run(couchdiscover, box, *arguments)
+    assert (ended.code, box.writes()) == (2, [])
+    assert said in ended.json["message"]
+
+
+def test_one_look_writes_nothing(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
+    ended = run(couchdiscover, box, "--timeout", "0")
+    assert (ended.code, box.writes()) == (4, [])
+
+
+# --- killed anywhere ---------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process is gone, at this very request."""
+
+
+@pytest.fixture
+def crash(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Counts writes, and ends the run right before or after one of them."""
+    state: dict[str, Any] = {"at": None, "after": False, "seen": 0, "dead": False}
+    original_request = CouchNode._request
+    counting = threading.Lock()
+
+    def request(self: CouchNode, method: str, path: str, body: Any, **options: Any) -> Any:
+        if state["dead"]:
+            raise Killed
+        if method == "GET":
+            return original_request(self, method, path, body, **options)
+        with counting:  # nodes are asked by a thread each
+            state["seen"] += 1
+            number = state["seen"]
+        if state["at"] != number:
+            return original_request(self, method, path, body, **options)
+        if state["after"]:
+            with suppress(CouchFailure):  # a 409 is an answer, too
+                original_request(self, method, path, body, **options)
+        state["dead"] = True
+        raise Killed
+
+    monkeypatch.setattr(CouchNode, "_request", request)
+    yield state
+    state.update(at=None, dead=False)
+
+
+def in_process(box: Sandbox) -> str:
+    settings = Settings(
+        statefulset=box.deployment.statefulset,
+        namespace=box.deployment.namespace,
+        kubeconfig=str(box.kubeconfig),
+    )
+    return adopt(settings, Deadline(60), Record("adopt"))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_killed_at_any_write(
+    sandbox: Make,
+    couchdiscover: Command,
+    tmp_path: Path,
+    crash: dict[str, Any],
+    after: bool,
+) -> None:
+    """The next run completes it; a lone volume, whose evidence is the weakest, among others."""
+    made = original(sandbox, couchdiscover, tmp_path, databases={"db": 2, "one": 1}, pace=0.02)
+    point = 0
+    while True:
+        point += 1
+        box = made.restored(sandbox, [1, 2, 0], pace=0.02)
+        crash.update(at=point, after=after, seen=0, dead=False)
+        try:
+            in_process(box)
+        except Killed:
+            pass
+        else:
+            break
+        crash.update(at=None, dead=False)
+        if point % 3 == 0:  # and all nodes are started anew meanwhile
+            for pod in box.pods:
+                box.restart(pod)
+            up_for(box)
+        in_process(box)
+        readable(box, made.databases)
+        assert in_process(box) == "there is nothing to adopt"
+        box.close()
+    assert point > 15
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_lone_volume_killed_at_any_write(
+    sandbox: Make,
+    couchdiscover: Command,
+    tmp_path: Path,
+    crash: dict[str, Any],
+    after: bool,
+) -> None:
+    """What tells whose it was is gone with the join: it was written down before."""
+    made = original(sandbox, couchdiscover, tmp_path, 1, {"db": 1}, statefulset="old", pace=0.02)
+    point = 0
+    while True:
+        point += 1
+        box = made.restored(sandbox, [None, 0], pace=0.02)
+        crash.update(at=point, after=after, seen=0, dead=False)
+        try:
+            in_process(box)
+        except Killed:
+            pass
+        else:
+            break
+        crash.update(at=None, dead=False)
+        in_process(box)
+        readable(box, made.databases)
+        assert in_process(box) == "there is nothing to adopt"
+        box.close()
+    assert point > 8
+
+
+# --- many --------------------------------------------------------------------------------------
+
+
+def test_many_databases_are_counted_and_not_listed(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    box = sandbox(2, namespace="prod", pace=0.02)
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    names = [f"db{number}" for number in range(40)]
+    for name in names:
+        call.put("couchdb-0", f"/{name}?q=1&n=2")
+    eventually(lambda: len(call.maps("couchdb-1")) == 42)
+    restored = Original(snapshots(box, tmp_path)).restored(sandbox, [1, 0], pace=0.02)
+    ended = couchdiscover("adopt", environment=restored.environment())
+    assert ended.code == 0
+    assert "42 times rewrite_map" in ended.out
+    assert "rewrite_map: 42 of 42" in ended.err
+    assert not fnmatch.filter(ended.err.splitlines(), "*rewrite_map db7 *")
+    truthful(restored)
+    nothing_left(couchdiscover, restored)

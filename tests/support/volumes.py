@@ -1,0 +1,133 @@
+"""Volumes of the sandbox's nodes: snapshots, and pods that start on them under other names."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.auth import HTTPBasicAuth
+
+from couchdiscover.sandbox import Sandbox
+from couchdiscover.sandbox.couchdb import Node
+from couchdiscover.sandbox.couchdb.volume import Volume
+from couchdiscover.sandbox.real import RealNode
+
+Snapshot = Volume | Path
+"""A simulated node's volume, or a folder with a real one's data."""
+
+DESIGN = {"_id": "_design/d", "views": {"v": {"map": "function(d) { emit(d._id, null); }"}}}
+
+
+class Caller:
+    """Asks the nodes of a sandbox, as an application and as its administrator would."""
+
+    def __init__(self, box: Sandbox, password: str) -> None:
+        self.box = box
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.auth = HTTPBasicAuth(box.deployment.user.encode(), password.encode())
+
+    def __call__(self, pod: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and body of an answer."""
+        host, port = self.box.address(pod)
+        answer = self.session.request(method, f"http://{host}:{port}{path}", json=body, timeout=20)
+        return answer.status_code, answer.json() if answer.content else None
+
+    def get(self, pod: str, path: str) -> Any:
+        """The body of an answer that is 200."""
+        status, body = self(pod, "GET", path)
+        assert status == 200, (pod, path, status, body)
+        return body
+
+    def put(self, pod: str, path: str, body: Any = None) -> Any:
+        """Makes something that is not there yet."""
+        status, answer = self(pod, "PUT", path, body)
+        assert status in (200, 201, 202), (pod, path, status, answer)
+        return answer
+
+    def name(self, pod: str) -> str:
+        """A node's Erlang name."""
+        return str(self.get(pod, "/_node/_local")["name"])
+
+    def count(self, pod: str, database: str) -> int:
+        """How many documents a database has through a node."""
+        return int(self.get(pod, f"/{database}")["doc_count"])
+
+    def maps(self, pod: str) -> dict[str, Any]:
+        """The shard maps, as a node has them."""
+        path = "/_node/_local/_dbs/_all_docs?include_docs=true&conflicts=true"
+        return {row["id"]: row["doc"] for row in self.get(pod, path)["rows"]}
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Waits until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it does not come about"
+        time.sleep(0.05)
+
+
+def snapshots(box: Sandbox, folder: Path) -> list[Snapshot]:
+    """A copy of each pod's volume, as it is at this moment."""
+    found: list[Snapshot] = []
+    for number, pod in enumerate(box.pods):
+        node = _node(box, pod)
+        if isinstance(node, RealNode):
+            target = folder / f"snapshot-{number}-{time.monotonic_ns()}"
+            shutil.copytree(node.data, target)
+            found.append(target)
+        else:
+            assert isinstance(node, Node)
+            found.append(node.volume.copy())
+    return found
+
+
+def mount(box: Sandbox, volumes: Sequence[Snapshot | None]) -> None:
+    """Gives the pods of a sandbox whose nodes are not running these volumes; None is empty."""
+    for pod, volume in zip(box.pods, volumes, strict=False):
+        node = _node(box, pod)
+        if isinstance(volume, Path):
+            assert isinstance(node, RealNode)
+            shutil.rmtree(node.data)
+            shutil.copytree(volume, node.data)
+        elif volume is not None:
+            assert isinstance(node, Node)
+            node.volume = volume.copy()
+
+
+def _node(box: Sandbox, pod: str) -> Node | RealNode:
+    return box._pods[pod].node  # `node` gives simulated ones only
+
+
+def up_for(box: Sandbox, seconds: float = 120.0) -> None:
+    """Has the simulated nodes say that they have been up for that long; real ones are waited for.
+
+    A node that lists former names must have been up for a while before anything is written.
+    """
+    for pod in box.pods:
+        node = _node(box, pod)
+        if isinstance(node, Node):
+            node.started_at -= seconds
+
+
+def start(box: Sandbox, pods: Sequence[str] | None = None) -> None:
+    """Starts the nodes, with an uptime that is long enough."""
+    for pod in pods or box.pods:
+        box.start(pod)
+    up_for(box)
+
+
+def fill(call: Caller, pod: str, databases: Mapping[str, int], documents: int = 20) -> None:
+    """Makes databases (with so many copies), documents, a user, a view; waits till all spread."""
+    for database, copies in databases.items():
+        call.put(pod, f"/{database}?n={copies}&q=2")
+        for number in range(documents):
+            call.put(pod, f"/{database}/d{number}", {"number": number})
+        call.put(pod, f"/{database}/_design/d", DESIGN)
+    user = {"name": "bob", "password": "plain", "roles": [], "type": "user"}
+    call.put(pod, "/_users/org.couchdb.user:bob", user)
+    for other in call.box.pods:
+        for database in databases:
+            eventually(lambda o=other, d=database: call.count(o, d) == documents + 1)  # type: ignore[misc]

@@ -1,0 +1,612 @@
+"""Deciding on an adoption: by table and by property."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from couchdiscover.decide.adoption import (
+    Ground,
+    Replications,
+    Wishes,
+    decide_adoption,
+    early_marks,
+    ending,
+    foresee,
+    former_names,
+    marks_due,
+    misused_names,
+    new_ranges,
+    rewritten,
+    shifted_ranges,
+    whole_copies,
+)
+from couchdiscover.decide.copies import equal
+from couchdiscover.decide.volumes import Survey
+from couchdiscover.errors import NotSo, Unsafe, UsageProblem
+from couchdiscover.state.nodes import ClusterView, NodeView, SetupState, Unreachable
+from couchdiscover.state.reasons import Plain
+from couchdiscover.state.steps import (
+    AddNode,
+    DeleteMember,
+    Do,
+    Done,
+    KeepPlacement,
+    Refuse,
+    RewriteMap,
+    SyncAdopted,
+    Wait,
+)
+from couchdiscover.state.topology import Address, Pod, Topology
+from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Trace, Volume
+
+RANGES = ("00000000-7fffffff", "80000000-ffffffff")
+
+
+def old(number: int) -> str:
+    return f"couchdb@couchdb-{number}.couchdb.prod.svc.cluster.local"
+
+
+def new(number: int) -> str:
+    return f"couchdb@couchdb-{number}.couchdb.restored.svc.cluster.local"
+
+
+def uuid(number: int) -> str:
+    return f"{number:032x}"
+
+
+def a_map(database: str, *names: str, revision: str = "1-a") -> ShardMap:
+    return ShardMap(database, dict.fromkeys(RANGES, names), suffix=".1", revision=revision)
+
+
+def document(shard_map: ShardMap, **more: Any) -> dict[str, Any]:
+    by_node: dict[str, list[str]] = {}
+    for range_, names in shard_map.by_range.items():
+        for name in names:
+            by_node.setdefault(name, []).append(range_)
+    by_range = {range_: list(names) for range_, names in shard_map.by_range.items()}
+    return {
+        "_id": shard_map.database,
+        "_rev": "1-a",
+        "shard_suffix": [46, 49],
+        "by_node": by_node,
+        "by_range": by_range,
+        **more,
+    }
+
+
+OLD = [old(n) for n in range(3)]
+MAPS = (a_map("_users", *OLD), a_map("a", *OLD), a_map("_replicator", *OLD))
+
+
+def ground(
+    maps: Iterable[ShardMap] = MAPS,
+    at: Sequence[int | None] = (2, 0, 1),
+    *,
+    joined: bool = False,
+    listed: Iterable[str] = OLD,
+    uptime: float | None = 100.0,
+    documents: Mapping[str, Mapping[str, Any]] | None = None,
+    wishes: Wishes = Wishes(),  # noqa: B008 - frozen
+    files: bool = True,
+    **changes: Any,
+) -> Ground:
+    """Former volumes, by their number, at pods of another namespace."""
+    maps = tuple(maps)
+    names = [new(n) for n in range(len(at))]
+    traces = tuple(Trace(old(n), uuid(n), "2026-01-01") for n in range(5))
+    views: list[NodeView] = []
+    for number, was in enumerate(at):
+        held = frozenset().union(*(m.files(old(was)) for m in maps)) if was is not None else ()
+        volume = Volume(
+            frozenset(held) if files else frozenset(),
+            maps if was is not None or joined else (),
+            uuid(was if was is not None else 50 + number),
+            None,
+            traces if was is not None else (),
+        )
+        own = names if joined else [names[number]]
+        views.append(
+            NodeView(
+                f"couchdb-{number}",
+                Address("10.0.0.1", 5984),
+                names[number],
+                SetupState.ENABLED,
+                frozenset(own),
+                frozenset([*own, *listed]),
+                volume=volume,
+            )
+        )
+    pods = tuple(Pod(f"couchdb-{n}", n, name.partition("@")[2]) for n, name in enumerate(names))
+    topology = Topology("restored", "couchdb", "couchdb", pods)
+    shown = documents if documents is not None else {name: {} for name in [*names, *listed]}
+    return Ground(
+        topology,
+        ClusterView(tuple(views)),
+        Survey(views, pods, told=wishes.told),
+        documents={view.pod: shown for view in views},
+        uptimes={view.pod: uptime for view in views},
+        seeds={view.pod: frozenset() for view in views},
+        wishes=wishes,
+        **changes,
+    )
+
+
+def with_nodes(made: Ground, change: Any) -> Ground:
+    """The same, with every node changed."""
+    views = [change(node) for node in made.view.nodes]
+    survey = Survey(views, made.topology.expected, made.survey.others, made.survey.told)
+    return replace(made, view=ClusterView(tuple(views)), survey=survey)
+
+
+def steps(decision: object) -> list[Any]:
+    assert isinstance(decision, Do), decision
+    return list(decision.steps)
+
+
+# --- from stage to stage ----------------------------------------------------------------------
+
+
+def test_present_names_are_added_first_through_the_lowest_name() -> None:
+    taken = steps(decide_adoption(ground()))
+    assert {type(step) for step in taken} == {AddNode}
+    pairs = {(step.pod, step.member) for step in taken}
+    assert pairs == {
+        ("couchdb-0", new(1)),
+        ("couchdb-0", new(2)),
+        ("couchdb-1", new(0)),
+        ("couchdb-2", new(0)),
+    }
+
+
+def test_then_former_names_are_deleted_through_the_lowest_name() -> None:
+    taken = steps(decide_adoption(ground(joined=True)))
+    assert taken == [DeleteMember("couchdb-0", name) for name in OLD]
+
+
+def test_then_the_maps_users_first_and_replications_last() -> None:
+    taken = steps(decide_adoption(ground(joined=True, listed=())))
+    assert taken == [RewriteMap("couchdb-0", name) for name in ("_users", "a", "_replicator")]
+
+
+def test_the_plan_has_all_of_it_in_order() -> None:
+    kinds = [type(step) for step in foresee(ground())]
+    assert list(dict.fromkeys(kinds)) == [AddNode, DeleteMember, RewriteMap, SyncAdopted]
+
+
+def test_zone_and_unknown_keys_go_over_and_own_values_stay() -> None:
+    documents = {
+        new(0): {"_id": new(0), "_rev": "1-x", "zone": "own"},
+        new(1): {},
+        new(2): {},
+        old(0): {"_id": old(0), "_rev": "1-y", "zone": "z0", "odd": 1},
+        old(1): {},
+        old(2): {"zone": "z2"},
+    }
+    taken = steps(decide_adoption(ground(joined=True, documents=documents)))
+    assert taken == [KeepPlacement("couchdb-0", new(1), old(0), ("odd", "zone"))]
+
+
+def test_nothing_is_deleted_before_all_are_connected_and_have_the_same_maps() -> None:
+    made = ground(joined=True)
+    apart = with_nodes(made, lambda n: replace(n, all_nodes=frozenset({n.name})))
+    decision = decide_adoption(apart)
+    assert isinstance(decision, Wait)
+    assert isinstance(decision.at_the_end, Refuse)
+    assert "cookie" in decision.at_the_end.reason
+
+    def other_maps(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        if node.pod != "couchdb-1":
+            return node
+        maps = (replace(MAPS[0], revision="2-b"), *MAPS[1:])
+        return replace(node, volume=replace(node.volume, maps=maps))
+
+    decision = decide_adoption(with_nodes(made, other_maps))
+    assert isinstance(decision, Wait)
+    assert decision.reasons.keys() == {"couchdb-1"}
+
+
+# --- what is waited for, and refused ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("uptime", [None, 0.0, 49.9])
+def test_a_node_that_lists_former_names_must_have_been_up(uptime: float | None) -> None:
+    decision = decide_adoption(ground(uptime=uptime))
+    assert isinstance(decision, Wait)
+    assert isinstance(decision.at_the_end, Refuse)
+    assert decision.at_the_end.error is Unsafe
+    steps(decide_adoption(ground(joined=True, listed=(), uptime=uptime)))  # it lists none now
+
+
+def test_a_former_name_that_is_connected_is_waited_away() -> None:
+    made = with_nodes(ground(), lambda n: replace(n, all_nodes=n.all_nodes | {old(1)}))
+    decision = decide_adoption(made)
+    assert isinstance(decision, Wait)
+    assert isinstance(decision.at_the_end, Refuse)
+    assert old(1) in decision.at_the_end.reason
+
+
+def test_a_silent_pod_is_waited_for_and_then_refused() -> None:
+    made = ground()
+    sights = (*made.view.sights[:2], Unreachable("couchdb-2", Plain("to answer")))
+    decision = decide_adoption(replace(made, view=ClusterView(sights)))
+    assert isinstance(decision, Wait)
+    assert isinstance(decision.at_the_end, Refuse)
+    assert decision.at_the_end.error is Unsafe
+
+
+@pytest.mark.parametrize("part", ["files", "maps", "traces", "uuid"])
+def test_what_was_not_read_is_waited_for(part: str) -> None:
+    def unread(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        return replace(node, volume=replace(node.volume, **{part: None}))
+
+    assert isinstance(decide_adoption(with_nodes(ground(), unread)), Wait)
+
+
+@pytest.mark.parametrize("part", ["documents", "seeds"])
+def test_members_and_seeds_that_were_not_read_are_waited_for(part: str) -> None:
+    assert isinstance(decide_adoption(replace(ground(), **{part: {}})), Wait)
+
+
+def test_a_seedlist_with_a_former_name_is_refused() -> None:
+    seeds = {f"couchdb-{n}": frozenset({old(0)}) for n in range(3)}
+    decision = decide_adoption(replace(ground(), seeds=seeds))
+    assert isinstance(decision, Refuse)
+    assert decision.error is Unsafe
+    present = {f"couchdb-{n}": frozenset({new(0)}) for n in range(3)}
+    steps(decide_adoption(replace(ground(), seeds=present)))
+
+
+def test_evidence_that_contradicts_itself_is_for_a_person() -> None:
+    made = ground(at=(0, 0, 1))
+
+    def apart(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        if node.pod != "couchdb-1":
+            return node
+        return replace(
+            node, volume=replace(node.volume, uuid=uuid(77), mark=Mark(old(0), uuid(77), {}))
+        )
+
+    decision = decide_adoption(with_nodes(made, apart))
+    assert isinstance(decision, Refuse)
+    assert decision.error is UsageProblem
+    assert "--from" in decision.reason
+
+
+def test_replications_are_asked_about_only_where_some_would_start() -> None:
+    found = {"_replicator": Replications(2, ("https://elsewhere/db",))}
+    decision = decide_adoption(ground(replications=found))
+    assert isinstance(decision, Refuse)
+    assert decision.error is UsageProblem
+    assert "https://elsewhere/db" in decision.reason
+    steps(decide_adoption(ground(replications={"_replicator": Replications(0)})))
+    assert isinstance(
+        decide_adoption(ground(replications={"_replicator": Replications(None)})), Wait
+    )
+    held = ground(replications=found, wishes=Wishes(replications="hold"), joined=True, listed=())
+    assert [s.database for s in steps(decide_adoption(held))] == ["_users", "a"]
+    run = ground(replications=found, wishes=Wishes(replications="run"), joined=True, listed=())
+    assert len(steps(decide_adoption(run))) == 3
+
+
+def test_only_what_was_asked_for() -> None:
+    made = ground(wishes=Wishes(databases="_*"), joined=True, listed=())
+    assert [s.database for s in steps(decide_adoption(made))] == ["_users", "_replicator"]
+    assert made.left_out == ("a",)
+    none = decide_adoption(ground(wishes=Wishes(databases="x*")))
+    assert isinstance(none, Refuse)
+    assert none.error is UsageProblem
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({old(0): "couchdb-9"}, "no pod"),
+        ({"couchdb@x.y": "couchdb-0"}, "no former name"),
+        ({new(0): "couchdb-0"}, "no former name"),
+        ({old(0): "couchdb-1", old(1): "couchdb-1"}, "twice"),
+    ],
+)
+def test_from_that_fits_nothing(told: dict[str, str], said: str) -> None:
+    problem = misused_names(ground(wishes=Wishes(told)))
+    assert problem is not None
+    assert said in problem
+
+
+def test_from_is_satisfied_once_the_mark_has_it() -> None:
+    made = ground(
+        maps=(a_map("a", new(0), new(1)),), at=(0, 1), wishes=Wishes({old(0): "couchdb-0"})
+    )
+    assert misused_names(made) is not None
+
+    def marked(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        own = node.volume.uuid or ""
+        return replace(
+            node, volume=replace(node.volume, mark=Mark(node.name, own, {}, was=(old(0),)))
+        )
+
+    assert misused_names(with_nodes(made, marked)) is None
+    assert misused_names(ground(wishes=Wishes({old(2): "couchdb-0"}))) is None
+
+
+# --- parts of a set ---------------------------------------------------------------------------
+
+
+def test_a_lost_volumes_name_is_dropped_and_deleted_with_the_others() -> None:
+    made = ground(at=(0, 1, None), joined=True)
+    assert made.dropped == {old(2)}
+    assert DeleteMember("couchdb-0", old(2)) in steps(decide_adoption(made))
+    assert made.thinner == ("_users", "a", "_replicator")
+    assert not made.refused
+
+
+def test_a_name_of_another_set_is_left_alone() -> None:
+    other = "couchdb@other-0.other.prod.svc.cluster.local"
+    maps = (a_map("a", *OLD, other),)
+    made = ground(maps, joined=True, listed=(*OLD, other))
+    assert not made.dropped
+    assert DeleteMember("couchdb-0", other) not in steps(decide_adoption(made))
+    here = {new(n): maps[0].files(old(n)) for n in range(3)}
+    ranges = new_ranges(maps[0], made.translation, here, made.dropped)
+    assert all(other in names for names in ranges.values())
+
+
+def test_a_range_without_a_file_refuses_its_database() -> None:
+    maps = (*MAPS, a_map("single", old(2)))
+    made = ground(maps, at=(0, 1, None), joined=True, listed=())
+    assert made.refused.keys() == {"single"}
+    assert "single" not in [s.database for s in steps(decide_adoption(made))]
+    end = ending(made)
+    assert end is not None
+    assert end.error is NotSo
+    assert "single" in end.reason
+
+
+# --- after the maps ---------------------------------------------------------------------------
+
+
+def settled(*, marks: bool = True, was: Sequence[str] = ()) -> Ground:
+    """Maps that name present names; marks still name the former ones."""
+    names = [new(n) for n in range(3)]
+    made = ground((a_map("a", *names),), at=(0, 1, 2), joined=True, listed=())
+
+    def volume(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        number = int(node.pod[-1])
+        mark = Mark(old(number), uuid(number), {}, was=tuple(was)) if marks else None
+        files = a_map("a", *names).files(node.name)
+        return replace(node, volume=replace(node.volume, files=files, mark=mark))
+
+    return with_nodes(made, volume)
+
+
+def test_what_was_rewritten_is_synced_whatever_its_copies_say() -> None:
+    made = replace(settled(), rewritten=frozenset({"a"}))
+    assert steps(decide_adoption(made)) == [SyncAdopted("couchdb-0", ("a",))]
+    synced = replace(made, synced=frozenset({"a"}))
+    decision = decide_adoption(synced)
+    assert isinstance(decision, Done)
+    assert decision.marks == ("couchdb-0", "couchdb-1", "couchdb-2")
+
+
+def test_a_run_that_was_killed_before_the_proof_is_gone_on_with() -> None:
+    made = settled()
+    proof = equal(made.settling, [new(n) for n in range(3)])
+    assert len(proof.pairs) == 12
+    unproven = replace(made, proof=proof)
+    assert steps(decide_adoption(unproven)) == [SyncAdopted("couchdb-0", ("a",))]
+    waiting = decide_adoption(replace(unproven, synced=frozenset({"a"})))
+    assert isinstance(waiting, Wait)
+    assert waiting.advancing == proof.progress()
+    proven = replace(made, proof=replace(proof, proven=frozenset(proof.pairs)))
+    assert isinstance(decide_adoption(proven), Done)
+
+
+def test_without_anything_to_adopt_nothing_is_done() -> None:
+    decision = decide_adoption(settled(marks=False))
+    assert decision == Done()
+
+
+def test_copies_that_were_rolled_back_are_synced_and_proven() -> None:
+    made = settled(marks=False)
+    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    pair = proof.pairs[0]
+    found = replace(made, proof=replace(proof, rolled_back=frozenset({pair})))
+    assert steps(decide_adoption(found)) == [SyncAdopted("couchdb-0", ("a",))]
+    assert isinstance(decide_adoption(replace(found, synced=frozenset({"a"}))), Wait)
+    healed = replace(
+        made,
+        synced=frozenset({"a"}),
+        proof=replace(proof, rolled_back=frozenset({pair}), proven=frozenset({pair})),
+    )
+    assert isinstance(decide_adoption(healed), Done)
+
+
+# --- marks ------------------------------------------------------------------------------------
+
+
+def test_whose_the_volumes_were_is_noted_before_the_first_step() -> None:
+    marks = early_marks(ground())
+    assert {pod: mark.node for pod, mark in marks.items()} == {
+        "couchdb-0": old(2),
+        "couchdb-1": old(0),
+        "couchdb-2": old(1),
+    }
+    assert not early_marks(settled())
+
+
+def test_an_own_mark_says_a_former_name_again_while_more_is_adopted() -> None:
+    def own(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        mark = Mark(node.name, node.volume.uuid or "", {"x@y": ("u",)}, was=())
+        return replace(node, volume=replace(node.volume, mark=mark))
+
+    marks = early_marks(with_nodes(ground(), own))
+    assert marks["couchdb-0"].node == old(2)
+    assert marks["couchdb-0"].seen == {"x@y": ("u",)}
+
+
+def test_the_last_marks_keep_the_former_names_and_are_written_once() -> None:
+    made = settled(was=("couchdb@older.x",))
+    assert former_names(made)["couchdb-0"] == (old(0), "couchdb@older.x")
+    pods = ("couchdb-0", "couchdb-1", "couchdb-2")
+    assert marks_due(made, pods) == pods
+
+    def own(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        was = former_names(made)[node.pod]
+        mark = Mark(node.name, node.volume.uuid or "", {}, was=was)
+        return replace(node, volume=replace(node.volume, mark=mark))
+
+    assert marks_due(with_nodes(made, own), pods) == ()
+
+
+# --- the map itself ---------------------------------------------------------------------------
+
+
+def test_a_rewritten_map_keeps_what_it_does_not_know() -> None:
+    before = document(
+        a_map("a", old(0), old(1)),
+        changelog=[["add", RANGES[0], old(0)]],
+        props={"partitioned": True},
+        engine="x",
+        _revisions={"start": 1, "ids": ["a"]},
+    )
+    after = rewritten(before, dict.fromkeys(RANGES, (new(0), new(1))))
+    assert after is not None
+    assert after["by_range"] == {r: [new(0), new(1)] for r in RANGES}
+    assert after["by_node"] == {new(0): list(RANGES), new(1): list(RANGES)}
+    kept = ("_id", "_rev", "shard_suffix", "changelog", "props", "engine")
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    assert "_revisions" not in after
+    assert rewritten(after, dict.fromkeys(RANGES, (new(0), new(1)))) is None
+
+
+def test_an_empty_copy_is_none_while_another_is_not() -> None:
+    shard_map = a_map("a", *OLD)
+    translation = {old(n): new(n) for n in range(3)}
+    one, two = (shard_map.file(range_) for range_ in RANGES)
+    empty: dict[tuple[str, ShardFile], bool | None] = {
+        (new(0), one): False,
+        (new(1), one): True,
+        (new(2), one): None,
+        (new(0), two): True,
+        (new(1), two): True,
+        (new(2), two): None,
+    }
+    whole = whole_copies(shard_map, translation, empty, [new(n) for n in range(3)])
+    assert whole == {new(0): {one, two}, new(1): {two}, new(2): frozenset()}
+
+
+FULL = FileInfo("f", 5, 0, 5)
+BLANK = FileInfo("e", 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "infos", "handed_on", "then"),
+    [
+        # a single copy, whose file CouchDB has made anew, empty, or not at all
+        ([new(0)], {new(0): BLANK, new(1): FULL}, set(), (new(1),)),
+        ([new(0)], {new(0): None, new(1): FULL}, set(), (new(1),)),
+        # something was written into the new one meanwhile: both hold what the other lacks
+        ([new(0)], {new(0): FULL, new(1): FULL}, set(), (new(0), new(1))),
+        # filled from a third: nothing is hidden
+        ([new(0), new(2)], dict.fromkeys(map(new, range(3)), FULL), {new(2)}, (new(0), new(2))),
+        # not filled yet: the one that moved takes its place
+        ([new(0), new(2)], {new(0): BLANK, new(1): FULL, new(2): FULL}, {new(2)}, (new(1), new(2))),
+        # an empty database
+        ([new(0)], {new(0): BLANK, new(1): BLANK}, set(), (new(0),)),
+        ([new(0)], {new(0): None, new(1): BLANK}, set(), (new(1),)),
+        # nothing anywhere: not for us to make it worse
+        ([new(0)], {new(0): None, new(1): None}, set(), (new(0),)),
+    ],
+)
+def test_volumes_that_changed_places_hide_nothing(
+    names: list[str],
+    infos: dict[str, FileInfo | None],
+    handed_on: set[str],
+    then: tuple[str, ...],
+) -> None:
+    shard_map = ShardMap("a", {RANGES[0]: tuple(names)}, suffix=".1")
+    file = shard_map.file(RANGES[0])
+    moved = {new(0): new(1), new(1): new(0)}
+    known = {(name, file): info for name, info in infos.items()}
+    done = {(file, source, target) for source in infos for target in handed_on if source != target}
+    ranges = shifted_ranges(shard_map, moved, known, done)
+    assert ranges == {RANGES[0]: then}
+    again = ShardMap("a", ranges, suffix=".1")
+    assert shifted_ranges(again, moved, known, done) == ranges
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True),
+    st.permutations(range(4)),
+    st.lists(st.sampled_from([FULL, BLANK, None]), min_size=4, max_size=4),
+    st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3))),
+)
+def test_a_swap_settles_at_once_and_names_every_copy_that_was_not_handed_on(
+    names: list[int],
+    places: list[int],
+    states: list[FileInfo | None],
+    handed: set[tuple[int, int]],
+) -> None:
+    shard_map = ShardMap("a", {RANGES[0]: tuple(new(n) for n in names)}, suffix=".1")
+    file = shard_map.file(RANGES[0])
+    moved = {new(n): new(at) for n, at in enumerate(places) if n != at}
+    infos = {(new(n), file): info for n, info in enumerate(states)}
+    done = {(file, new(a), new(b)) for a, b in handed if a != b}
+    ranges = shifted_ranges(shard_map, moved, infos, done)
+    chosen = ranges[RANGES[0]]
+    before = {n for n in shard_map.by_range[RANGES[0]] if infos[n, file] not in (None, BLANK)}
+    assert before <= set(chosen)  # what is readable stays readable
+    candidates = {n for each in names for n in (new(each), moved.get(new(each), new(each)))}
+    filled = {n for n in candidates if infos[n, file] == FULL}
+    for name in filled - set(chosen):
+        assert any((file, name, other) in done for other in chosen)
+    if filled:
+        assert set(chosen) <= filled
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[ShardMap, dict[str, str], dict[str, set[ShardFile]], set[str]]:
+    count = draw(st.integers(1, 4))
+    names = [*(old(n) for n in range(count)), *(new(n) for n in range(count)), "x@other.y"]
+    holders = st.lists(st.sampled_from(names), min_size=1, max_size=5)
+    by_range = {range_: tuple(draw(holders)) for range_ in RANGES}
+    shard_map = ShardMap("a", by_range, suffix=".1")
+    places = draw(st.permutations(range(count)))
+    translation = {old(n): new(at) for n, at in enumerate(places) if draw(st.booleans())}
+    files = [shard_map.file(range_) for range_ in RANGES]
+    here = {new(n): set(draw(st.lists(st.sampled_from(files)))) for n in range(count)}
+    dropped = {old(n) for n in range(count) if old(n) not in translation and draw(st.booleans())}
+    return shard_map, translation, here, dropped
+
+
+@given(cases())
+def test_a_map_never_names_a_node_without_the_file_and_loses_no_copy_that_is_there(
+    case: tuple[ShardMap, dict[str, str], dict[str, set[ShardFile]], set[str]],
+) -> None:
+    shard_map, translation, here, dropped = case
+    ranges = new_ranges(shard_map, translation, here, dropped)
+    assert ranges.keys() == shard_map.by_range.keys()
+    for range_, names in ranges.items():
+        file = shard_map.file(range_)
+        assert len(set(names)) == len(names)
+        assert not dropped & set(names)
+        for name in names:
+            assert name not in here or file in here[name]
+        holders = {translation.get(name, name) for name in shard_map.by_range[range_]}
+        holding = {name for name in holders & here.keys() if file in here[name]}
+        assert holding == set(names) & here.keys()  # never fewer than there are files
+        others = {n for n in holders - here.keys() if n not in dropped}
+        assert others <= set(names)
+    again = ShardMap("a", ranges, suffix=".1")
+    moved = {name: to for name, to in translation.items() if name not in here}
+    assert new_ranges(again, moved, here, dropped) == ranges
