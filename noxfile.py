@@ -66,6 +66,16 @@ def unit(session: nox.Session) -> None:
     session.run("pytest", "tests/unit", *session.posargs)
 
 
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """What the unit tests alone run, by branches: all of the decision, 85 % of the program."""
+    dev(session)
+    session.run("pytest", "tests/unit", "--cov", "--cov-report=", *session.posargs)
+    decision, program = ["--include=*/couchdiscover/decide/*"], ["--omit=*/couchdiscover/sandbox/*"]
+    session.run("coverage", "report", *program, "--fail-under=85")
+    session.run("coverage", "report", *decision, "--fail-under=100", "--show-missing")
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests but the proofs and the real clusters, with every Python that is here."""
@@ -78,7 +88,7 @@ def proof(session: nox.Session) -> None:
     """The proofs: killed anywhere, raced, fed anything. Minutes; most of them wait."""
     dev(session)
     parallel = [] if "-n" in session.posargs else ["-n", "2", "--dist", "loadfile"]
-    session.run("pytest", "-m", "proof", *parallel, *session.posargs)
+    session.run("pytest", "-m", "proof", "tests/proof", *parallel, *session.posargs)
 
 
 @nox.session
@@ -140,10 +150,11 @@ def package(session: nox.Session) -> None:
 @nox.session
 def mutation(session: nox.Session) -> None:
     """mutmut over the decision: how many changed lines the named test files notice."""
-    chosen = session.posargs or ["tests/unit/test_plan.py"]
+    chosen = session.posargs or ["tests/unit/test_decision.py"]
     copy = Path(session.create_tmp()) / "copy"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT / "couchdiscover", copy / "couchdiscover")
+    for folder in ("couchdiscover", "tests/support"):
+        shutil.copytree(ROOT / folder, copy / folder)
     for name in chosen:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy / name)

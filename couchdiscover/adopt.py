@@ -1,5 +1,6 @@
 """The story of ``adopt``: look, judge whose the volumes were, take a stage's steps, look again."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -36,6 +37,9 @@ from couchdiscover.state.reasons import Plain
 from couchdiscover.state.settings import Settings
 from couchdiscover.state.steps import Do, Done, Refuse, RewriteMap, Step, SyncAdopted, Wait
 from couchdiscover.state.topology import Scope, Topology
+
+MOST_TIMES = 3
+"""How often one step is taken at most, whatever happens in between."""
 
 SECOND_LOOK = 0.5
 """Seconds between two looks at copies that differ though nothing is left to push."""
@@ -97,6 +101,7 @@ class _Adoption:
     _names_checked: bool = False
     _repaired: tuple[Step, ...] = ()
     _failed: tuple[Step, ...] = ()
+    _taken: Counter[Step] = field(default_factory=Counter)
 
     @property
     def narrator(self) -> Narrator:
@@ -162,6 +167,11 @@ class _Adoption:
             maps = ground.settling if ground.unsettled else tuple(ground.maps.values())
             self._proof = equal(maps, clients.keys())
         self._proof = look_at(self._proof, to_ask)
+        while ground.unsettled and not self._proof.surveyed and not self.pace.deadline.passed:
+            before = self._proof
+            self._proof = look_at(before, to_ask)
+            if self._proof.progress() == before.progress():
+                break  # they are being filled: time to look at everything else, too
         while not ground.unsettled and not self.pace.deadline.passed:
             before = self._proof
             if before.surveyed and not before.suspected:
@@ -188,6 +198,11 @@ class _Adoption:
         """Takes the steps of one stage; those that failed are tried again after a pause."""
         if self.pace.deadline.passed:
             raise self.pace.timed_out({"": Plain(f"there was still to do: {told_steps(steps)}")})
+        if idle := [step for step in steps if self._taken[step] >= MOST_TIMES]:
+            raise NotSo(
+                f"{idle[0].title}: taken {MOST_TIMES} times, and still to be done; "
+                "is something else changing the cluster at the same time?"
+            )
         if self._failed and self._failed[0] in steps:
             self.pace.deadline.sleep(next(self.pace.retries))
         if any(isinstance(step, RewriteMap) for step in steps):
@@ -213,6 +228,8 @@ class _Adoption:
             self.narrator.failed(outcome.step, outcome.problem)
             if outcome.taken:
                 say(outcome.step)
+                self._taken[outcome.step] += 1
+                self.pace.deadline.restart()  # while it advances it may take as long as it takes
 
         return Adopter(ground, self.looker.observer.fleet, self._tally, said)
 

@@ -24,7 +24,7 @@ class Pace:
     narrator: Narrator
     _whole: tuple[Wait, ClusterView | None] | None = None
     _settling: tuple[float, ...] = ()
-    _advanced_to: object = None
+    _advanced_to: tuple[int, int] | None = None
     retries: Iterator[float] = field(default_factory=retry_pauses)
 
     def acted(self) -> None:
@@ -93,7 +93,9 @@ class Pace:
 
     def _follow(self, wait: Wait) -> None:
         """While what is waited for advances by itself, the deadline does not count."""
-        if wait.advancing is not None and wait.advancing != self._advanced_to:
+        if wait.advancing is None:
+            return
+        if self._advanced_to is None or wait.advancing > self._advanced_to:
             self._advanced_to = wait.advancing
             self.deadline.restart()
 

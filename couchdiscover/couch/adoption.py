@@ -497,40 +497,42 @@ class Adopter:
         already: what was purged would come back through it, for good.
         """
         client = self._client(step.pod)
-        for database in step.databases:
-            self._forget_purges(database)
-            try:
-                client.sync_shards(database)
-            except ErrorAnswer as failure:
-                if failure.status != 404:
-                    raise
+        waiting = iter(step.databases)
+        while batch := list(islice(waiting, BATCH)):
+            self._forget_purges(batch)
+            for database in batch:
+                try:
+                    client.sync_shards(database)
+                except ErrorAnswer as failure:
+                    if failure.status != 404:
+                        raise
 
-    def _forget_purges(self, database: str) -> None:
-        shard_map = self.ground.maps.get(database)
-        clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}
-        if shard_map is None:
-            return
-        ranges = {
-            range_: [
+    def _forget_purges(self, databases: Sequence[str]) -> None:
+        nodes, translation = self._nodes(), self.ground.translation
+        places = {
+            shard_map.file(range_): [
                 name
-                for name in dict.fromkeys(self.ground.translation.get(n, n) for n in names)
-                if name in clients
+                for name in dict.fromkeys(translation.get(n, n) for n in names)
+                if name in nodes.clients
             ]
+            for shard_map in (self.ground.maps[n] for n in databases if n in self.ground.maps)
             for range_, names in shard_map.by_range.items()
         }
-        wanted = [(name, shard_map.file(r)) for r, names in ranges.items() for name in names]
-        infos = read_files(self._nodes(), wanted)
+        infos = read_files(
+            nodes, [(name, file) for file, names in places.items() for name in names]
+        )
         for (source, file), info in infos.items():
             if info is None or info.purge_seq == 0:
                 continue
-            checkpoints = clients[source].checkpoints(file)
-            for target in ranges[file.range]:
+            checkpoints = nodes.clients[source].checkpoints(file)
+            for target in places[file]:
                 other = infos.get((target, file))
                 if other is None or target == source:
                     continue
                 name = purge_checkpoint_name(info.uuid, other.uuid)
                 if name in checkpoints:
-                    clients[source].delete_local(file, name, checkpoints[name].revision)
+                    revision = checkpoints[name].revision
+                    nodes.clients[source].delete_local(file, name, revision)
 
     def _nodes(self) -> Nodes:
         clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}

@@ -145,7 +145,7 @@ class _Executor:
                 node.set_config("chttpd_auth", "secret", secret, persist=False)
             case SyncShards(databases=databases):
                 for database in databases:
-                    node.sync_shards(database)
+                    _sync_shards(node, database)
             case AddCopies():
                 return _add_copies(node, step)
             case _:
@@ -199,6 +199,15 @@ def _secret(config: Config) -> str:
         if value := config.get(section, {}).get("secret"):
             return value
     return secrets.token_hex(SECRET_BYTES)
+
+
+def _sync_shards(node: CouchNode, database: str) -> None:
+    """Has a database's copies filled; one that was deleted meanwhile has none."""
+    try:
+        node.sync_shards(database)
+    except ErrorAnswer as failure:
+        if failure.status != 404:
+            raise
 
 
 def _add_copies(node: CouchNode, step: AddCopies) -> bool:

@@ -13,7 +13,7 @@ from couchdiscover.couch.connectivity import likeliest_cause
 from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.memory import Memory, Watch
 from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
-from couchdiscover.decide.copies import lost_ranges, refilled, sample
+from couchdiscover.decide.copies import lost_ranges, refilled, sample, unsourced
 from couchdiscover.decide.identity import needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership, host_of
 from couchdiscover.decide.merging import unclear
@@ -279,7 +279,8 @@ class Observer:
         view = self._reminded(topology, view)
         if not quick:
             view = self._with_volumes(topology, view)
-            view = self._with_leaders(topology, view)
+        view = self._with_leaders(topology, view)
+        if not quick:
             view = self._with_identities(topology, view)
         return self._diagnosed(view)
 
@@ -288,7 +289,7 @@ class Observer:
         leaders = [
             group.coordinator
             for group in Membership.of(topology, view).groups
-            if len(group.names) > 1 and not any(node.finished for node in group.nodes)
+            if not group.coordinator.alone and not any(node.finished for node in group.nodes)
         ]
         view = self._each(
             topology,
@@ -414,8 +415,10 @@ class Observer:
                 topology, view, verified, lambda client, node: replace(node, up=client.up())
             )
         if membership.elsewhere:
-            want(view.nodes, Part.UUID)
             view = self._with_others(topology, view, membership)
+            view = self._read(topology, view, {node.pod: Part.UUID for node in view.nodes})
+            if Membership.of(topology, view).survey.clones:
+                want(view.nodes, Part.FILES | Part.MAPS | Part.HISTORY)
         view = self._read(topology, view, wanted)
         view = self._with_blank(topology, view)
         if names := unclear(view.nodes):
@@ -496,7 +499,7 @@ class Observer:
             if node.pod in verified
             and node.volume is not None
             and node.volume.traces is not None
-            and node.volume.mark is None
+            and (node.volume.mark is None or node.volume.mark.node != node.name)
         ]
         if bare:
             wanted = {node.pod: Part.UUID for node in bare}
@@ -504,10 +507,9 @@ class Observer:
             wanted |= {node.pod: Part.FILES | Part.HISTORY for node in peers}
             view = self._read(topology, view, wanted)
         membership = Membership.of(topology, view)
-        survey = membership.survey
-        view = self._with_copies(topology, view, membership, verified)
-        unmarked = [node for node in bare if node.pod in survey.unmarked]
-        return self._sampled(topology, view, membership, unmarked)
+        bare = [node for node in bare if node.pod in membership.survey.unproven]
+        view = self._sampled(topology, view, membership, bare)
+        return self._with_copies(topology, view, verified)
 
     def _sampled(
         self,
@@ -546,24 +548,25 @@ class Observer:
         return view
 
     def _with_copies(
-        self,
-        topology: Topology,
-        view: ClusterView,
-        membership: Membership,
-        verified: Collection[str],
+        self, topology: Topology, view: ClusterView, verified: Collection[str]
     ) -> ClusterView:
         """How far copies on volumes that were lost, or are damaged, are filled again."""
-        memory, survey = self.memory, membership.survey
+        memory, survey = self.memory, Membership.of(topology, view).survey
         pods = (survey.lost.keys() | survey.damaged.keys()) & set(verified)
         lost = frozenset(node.name for node in view.nodes if node.pod in pods) | memory.lost
-        maps = survey.all_maps
-        if not lost or maps is None:
+        if not lost:
             return view
+        view = self._with_spared_maps(topology, view)
+        survey = Membership.of(topology, view).survey
+        maps = survey.all_maps
+        spared = [n for n in view.nodes if n.pod not in survey.lost]
+        if maps is None or not any(survey.volumes[node.pod].maps is not None for node in spared):
+            return view  # one that has just lost its volume may not know of all databases yet
         names = {node.name: node for node in view.nodes}
-        if memory.proof is None or memory.lost != lost:
-            everywhere = frozenset(n.name for n in view.nodes if n.pod in survey.lost.keys() | pods)
-            memory.proof = refilled(maps.values(), lost | everywhere, names.keys())
-            memory.lost = lost
+        nowhere = lost | frozenset(n.name for n in view.nodes if n.pod in survey.lost)
+        proof = refilled(maps.values(), nowhere, names.keys(), targets=lost)
+        memory.proof = memory.proof.over(proof) if memory.proof else proof
+        memory.lost = lost
         clients = {
             name: self.fleet.node(pod, node.address)
             for name, node in names.items()
@@ -572,19 +575,28 @@ class Observer:
         if not memory.proof.complete:
             memory.proof = look_at(memory.proof, Nodes(clients, self.fleet.patience))
         proof = memory.proof
-        touched = {file.database for pair in proof.pairs for file in (pair.file,)}
+        touched = {pair.file.database for pair in proof.pairs}
         return replace(
             view,
             copies=Copies(
                 lost=lost,
                 databases=tuple(sorted(touched)),
-                left={name: files for name, files in proof.left().items() if name in lost},
+                left=proof.left(),
+                unsourced=unsourced(proof, maps.values(), nowhere),
                 total={name: proof.total(name) for name in lost},
                 progress=proof.progress(),
-                gone=lost_ranges(proof, maps.values(), lost),
+                gone=lost_ranges(proof, maps.values(), nowhere),
                 synced=memory.synced,
             ),
         )
+
+    def _with_spared_maps(self, topology: Topology, view: ClusterView) -> ClusterView:
+        """The shard maps of one member that has not lost its volume: it knows of all databases."""
+        lost = Membership.of(topology, view).survey.lost
+        spared = [node for node in view.nodes if node.finished and node.pod not in lost]
+        if any(node.volume is not None and node.volume.maps is not None for node in spared):
+            return view
+        return self._read(topology, view, {node.pod: Part.MAPS for node in spared[:1]})
 
     def _to_verify(self, topology: Topology, view: ClusterView) -> list[NodeView]:
         """The nodes whose membership and set-up are as they should be: their volumes are next.

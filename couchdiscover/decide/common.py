@@ -97,6 +97,8 @@ def finish(
     if len(coordinator.cluster_nodes) > 1:
         if identity is None:  # finishing without a secret fails, after it has overwritten others'
             return Wait({coordinator.pod: Unread("its configuration", "/_node/_local/_config")})
+        if coordinator.databases is None:  # it may have been finished once, and nobody is a ghost
+            return Wait({coordinator.pod: Unread("whether it was finished once", "GET /_all_dbs")})
         if identity.secret is None or identity.old_secret:
             steps.append(SetSecret(coordinator.pod, to_finish=True))
     steps.append(FinishCluster(coordinator.pod, len(coordinator.cluster_nodes)))
@@ -119,6 +121,17 @@ def databases_to_ensure(nodes: Sequence[NodeView], coordinator: NodeView) -> Do 
         node.pod: CannotOpen(node.unreadable) for node in nodes if node.unreadable
     }
     return Wait(late) if late else None
+
+
+def unread_identity(topology: Topology, nodes: Iterable[NodeView]) -> dict[str, Reason]:
+    """Nodes whose configuration could not be read: they may differ in anything."""
+    if len(topology.expected) == 1:
+        return {}
+    return {
+        node.pod: Unread("its configuration", "/_node/_local/_config")
+        for node in nodes
+        if node.identity is None
+    }
 
 
 def identity_steps(drifted: Drift, coordinator: NodeView) -> tuple[Step, ...]:
@@ -188,7 +201,7 @@ def notes_on_names(membership: Membership) -> tuple[str, ...]:
         notes.append(note)
     if note := refusals.cannot_grow_note(topology, nodes):
         notes.append(note)
-    if membership.elsewhere:
+    if membership.elsewhere and not membership.survey.clones:
         notes.append(refusals.elsewhere_note(membership))
     versions = sorted({node.version for node in nodes if node.version})
     if len(versions) > 1:

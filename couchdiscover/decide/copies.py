@@ -112,6 +112,21 @@ class Proof:
         """Whether every pair is proven."""
         return not self.open
 
+    def over(self, pairs: "Proof") -> "Proof":
+        """What was found so far, of the pairs that are to be proven now.
+
+        Nodes come and go, and databases are made and deleted, while copies are being filled.
+        """
+        now = frozenset(pairs.pairs)
+        return replace(
+            pairs,
+            proven=self.proven & now,
+            baseline={pair: seen for pair, seen in self.baseline.items() if pair in now},
+            reached={pair: seq for pair, seq in self.reached.items() if pair in now},
+            rolled_back=self.rolled_back & now,
+            looked_at=self.looked_at & now,
+        )
+
     def batch(self, requests: int = LOOK_REQUESTS) -> tuple[Pair, ...]:
         """The pairs of the next look, bounded by the requests that they may take."""
         ordered = self.open
@@ -213,8 +228,9 @@ class Proof:
         return {name: tuple(sorted(files)) for name, files in sorted(found.items())}
 
     def total(self, name: str) -> int:
-        """How many copies of a node are to be proven."""
-        return len({pair.file for pair in self.pairs if pair.target == name})
+        """How many copies of a node are to be proven, those without a source included."""
+        proving = {pair.file for pair in self.pairs if pair.target == name}
+        return len(proving | {file for target, file in self.without_source if target == name})
 
 
 def pushed(reading: Reading) -> bool:
@@ -225,18 +241,24 @@ def pushed(reading: Reading) -> bool:
     return reading.reached >= source.update_seq or reading.follows is False
 
 
-def refilled(maps: Iterable[ShardMap], lost: Collection[str], answering: Collection[str]) -> Proof:
+def refilled(
+    maps: Iterable[ShardMap],
+    lost: Collection[str],
+    answering: Collection[str],
+    targets: Collection[str] | None = None,
+) -> Proof:
     """The proof that the copies of nodes which lost their volumes are complete again.
 
     From every copy of the range that was never lost and answers, and from one at least: two lost
-    ones do not prove each other.
+    ones do not prove each other. ``targets`` are those of ``lost`` that it is about, all if None.
     """
+    concerned = lost if targets is None else targets
     pairs: list[Pair] = []
     without: list[tuple[str, ShardFile]] = []
     for file, names in _ranges(maps):
         sources = [name for name in names if name in answering and name not in lost]
         for target in names:
-            if target in lost:
+            if target in concerned:
                 pairs += [Pair(file, source, target) for source in sources]
                 without += [] if sources else [(target, file)]
     return Proof(tuple(pairs), without_source=tuple(without))
@@ -266,6 +288,18 @@ def lost_ranges(proof: Proof, maps: Iterable[ShardMap], lost: Collection[str]) -
     return frozenset(
         file.database for _, file in proof.without_source if set(names.get(file, ())) <= set(lost)
     )
+
+
+def unsourced(
+    proof: Proof, maps: Iterable[ShardMap], lost: Collection[str]
+) -> Mapping[str, tuple[ShardFile, ...]]:
+    """Copies, by Erlang name, whose other copies were not lost, and do not answer now."""
+    names = dict(_ranges(maps))
+    found: dict[str, list[ShardFile]] = {}
+    for target, file in proof.without_source:
+        if not set(names.get(file, ())) <= set(lost):
+            found.setdefault(target, []).append(file)
+    return {name: tuple(sorted(files)) for name, files in sorted(found.items())}
 
 
 # --- samples ----------------------------------------------------------------------------------

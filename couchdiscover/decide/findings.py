@@ -11,10 +11,11 @@ from enum import StrEnum
 from couchdiscover.decide import refusals
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership, host_of, is_address
-from couchdiscover.decide.verification import hollow_pods
+from couchdiscover.decide.verification import cloned_note, hollow_pods
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
+    Copies,
     NodeDetails,
     NodeView,
 )
@@ -108,7 +109,8 @@ def _left_behind(membership: Membership) -> Iterable[Finding]:
 
 
 def _elsewhere(membership: Membership) -> Iterable[Finding]:
-    if alive := membership.elsewhere:
+    alive = membership.elsewhere
+    if alive and not membership.survey.clones:
         message = refusals.elsewhere_note(membership)
         yield Finding("elsewhere", Severity.INFO, alive, message)
 
@@ -180,18 +182,15 @@ def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
 def _volumes(membership: Membership) -> Iterable[Finding]:
     """Volumes that were lost or are damaged, and copies that are not what the maps say."""
     survey, copies = membership.survey, membership.view.copies
+    if cloned := cloned_note(survey):
+        others = tuple(sorted(clone.other for clone in survey.clones))
+        yield Finding("cloned", Severity.FAULT, others, cloned)
     names = {node.pod: node.name for node in membership.view.nodes}
-    left = copies.left if copies is not None else {}
     for pod, witness in sorted(survey.lost.items()):
-        open_ = len(left.get(names[pod], ()))
-        state = (
-            f"{open_} of {copies.total.get(names[pod], open_)} shard copies are not proven complete"
-            if copies is not None and open_
-            else "its copies are complete again"
-        )
+        complete, state = _state_of_copies(copies, names[pod])
         yield Finding(
             "volume_lost",
-            Severity.FAULT if open_ else Severity.WARNING,
+            Severity.WARNING if complete else Severity.FAULT,
             (pod,),
             f"{pod} has lost its volume ({witness} knows it with another one): {state}. Until then "
             "reads through any node may miss documents; `couchdiscover run` has CouchDB fill them, "
@@ -206,7 +205,7 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
             f"({named([file.path for file in files])}): `couchdiscover run` has CouchDB fill them",
         )
     if told := hollow_pods(survey, names):
-        yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unmarked)), told)
+        yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unproven)), told)
     for pod, name in sorted(survey.mismarked.items()):
         yield Finding(
             "marked_otherwise",
@@ -215,6 +214,17 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
             f"the mark on {pod}'s volume says that it was {name}, and all its files are in place; "
             "`couchdiscover run` renews it",
         )
+
+
+def _state_of_copies(copies: Copies | None, name: str) -> tuple[bool, str]:
+    """Whether a lost volume's copies are proven complete, and what there is to say."""
+    if copies is None or name not in copies.lost:
+        return False, "it could not be read how far its copies are filled again"
+    open_ = len(copies.left.get(name, ())) + len(copies.unsourced.get(name, ()))
+    if open_:
+        total = copies.total.get(name, open_)
+        return False, f"{open_} of {total} shard copies are not proven complete"
+    return True, "its copies are complete again"
 
 
 def _consequence(nodes: Sequence[NodeView]) -> str:
@@ -440,7 +450,7 @@ def _without_shards(
         if placed < len(members):
             continue
         holding = {name for holders in each.by_range.values() for name in holders}
-        for name in members - holding:
+        for name in (members & pods.keys()) - holding:
             absent_from.setdefault(name, []).append(each.database)
     for name, databases in sorted(absent_from.items()):
         pod = pods.get(name, name)

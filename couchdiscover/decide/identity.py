@@ -133,7 +133,7 @@ def drift(
     ]
     apart = _unaccepted(nodes) if secret_intended else ()
     if secret_intended and apart and not steps and _all_exchange(nodes):
-        steps += [AnnounceSecret(node.pod) for node in nodes if node.identity is not None]
+        steps += [AnnounceSecret(node.pod) for node in _alike(nodes, apart)]
         apart = ()
     secretless = bool(voting) and all(_value(node, "secret") is None for node in nodes)
     return Drift(
@@ -213,6 +213,12 @@ def _unaccepted(nodes: Sequence[NodeView]) -> tuple[str, ...]:
     tried = [node for node in nodes if node.sessions is not None]
     pods = {node.pod for node in nodes if node.identity is not None}
     return tuple(n.pod for n in tried if n.sessions is not None and pods - n.sessions - {n.pod})
+
+
+def _alike(nodes: Sequence[NodeView], pods: Sequence[str]) -> list[NodeView]:
+    """Those nodes, and the others that have the same secret: one was tried for all of them."""
+    secrets = {n.identity.secret for n in nodes if n.pod in pods and n.identity is not None}
+    return [n for n in nodes if n.identity is not None and n.identity.secret in secrets]
 
 
 def _all_exchange(nodes: Sequence[NodeView]) -> bool:

@@ -17,6 +17,7 @@ from couchdiscover.decide.common import (
     is_disabled,
     notes_on_names,
     notes_on_shards,
+    unread_identity,
 )
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Cluster, Membership, holds_data
@@ -239,6 +240,8 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         return Done((_away(own), *notes))
     if missing := databases_to_ensure([own], own):
         return missing
+    if unread := unread_identity(topology, [own]):
+        return Wait(unread, at_the_end=Done(notes))
     drifted = drift(
         [node for node in view.nodes if node.name in own.cluster_nodes],
         view.prior,

@@ -27,7 +27,7 @@ from couchdiscover.state.steps import (
     SyncShards,
 )
 from couchdiscover.state.topology import Topology
-from couchdiscover.state.volumes import ShardMap, Volume
+from couchdiscover.state.volumes import Mark, ShardMap, Volume
 
 ROUNDS = 8
 """More rounds of steps than any plan has: enable and join, finish, databases, identity."""
@@ -147,7 +147,7 @@ def _joined(
     # The maps of the system databases reach everybody, and with them "finished" does.
     finished = any(member.finished for member in members)
     volume = _merged(members)
-    return {
+    joined = {
         member.pod: replace(
             member,
             cluster_nodes=names,
@@ -156,8 +156,18 @@ def _joined(
             volume=volume if member.volume is None else _with_maps(member.volume, volume),
             overdue=frozenset(),
             identity=member.identity or (Identity() if finished else None),
+            # A run asks for them between joining and finishing.
+            databases=member.databases
+            if member.databases is not None or not member.alone
+            else frozenset(each.database for each in (volume.maps or () if volume else ())),
         )
         for member in members
+    }
+    if not finished:
+        return joined
+    return {
+        pod: replace(member, up=member.up or "ok", volume=_verified(member))
+        for pod, member in joined.items()
     }
 
 
@@ -177,7 +187,7 @@ def _merged(members: Iterable[NodeView]) -> Volume | None:
             best[each.database] = each
     filled = [volume.filled for volume in volumes if volume.filled is not None]
     if not best:
-        return volumes[0] if volumes else None
+        return None
     return Volume(
         maps=tuple(best[name] for name in sorted(best)),
         filled=frozenset().union(*filled) if filled else None,
@@ -202,10 +212,26 @@ def _finished(view: ClusterView, node: NodeView) -> dict[str, NodeView]:
             identity=node.identity,
             databases=(other.databases or frozenset()).union(DEFAULT_DATABASES),
             unreadable=(),
+            up=other.up or "ok",
+            volume=_verified(other),
         )
         for other in view.nodes
         if node.name in other.cluster_nodes
     }
+
+
+def _verified(node: NodeView) -> Volume:
+    """A volume as it is seen when all is well: what will lie there is not known beforehand."""
+    known = node.volume or Volume()
+    uuid = known.uuid or f"of {node.name}"
+    return replace(
+        known,
+        files=known.files or frozenset(),
+        maps=known.maps or (),
+        uuid=uuid,
+        traces=known.traces or (),
+        mark=known.mark or Mark(node.name, uuid, {}),
+    )
 
 
 def _synced(node: NodeView, giver: NodeView, keys: Iterable[str]) -> Identity:

@@ -1,15 +1,16 @@
 """What lies on the volumes, and what ``check`` would call a fault: before and after. Pure."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from couchdiscover.decide.common import Policy
+from couchdiscover.decide.copies import sample
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.merging import some
 from couchdiscover.decide.volumes import Survey
 from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
-from couchdiscover.state.reasons import CopiesFilling, Reason
+from couchdiscover.state.reasons import CopiesFilling, NotRead, Reason, Reasons
 from couchdiscover.state.steps import AddCopies, Decision, Do, Done, Refuse, SyncShards, Wait
 
 
@@ -97,7 +98,7 @@ def _former_names(survey: Survey) -> str:
 def _clone(survey: Survey) -> Refuse | None:
     """A clone that has met its original, seen from either side."""
     for clone in survey.clones:
-        if survey.is_original(clone.pod):
+        if survey.is_original(clone):
             continue
         return Refuse(
             Unsafe,
@@ -112,7 +113,7 @@ def _clone(survey: Survey) -> Refuse | None:
 
 def cloned_note(survey: Survey) -> str | None:
     """The same on the original, which is not what is wrong."""
-    copies = sorted(clone.other for clone in survey.clones if survey.is_original(clone.pod))
+    copies = sorted(clone.other for clone in survey.clones if survey.is_original(clone))
     if not copies:
         return None
     where = sorted({name.partition("@")[2].partition(".")[2] or name for name in copies})
@@ -130,9 +131,17 @@ def cloned_note(survey: Survey) -> str | None:
 def verify(
     membership: Membership, nodes: Sequence[NodeView], coordinator: NodeView, policy: Policy
 ) -> Verdict | None:
-    """What ``check`` would call a fault, as far as the same looks show it; None where nothing."""
+    """What ``check`` would call a fault, as far as the same looks show it; None where nothing.
+
+    What should have been looked at and could not be read is waited for.
+    """
     if fault := _faults(membership, nodes):
         return Verdict(Refuse(NotSo, fault))
+    if unread := unread_volumes(membership, nodes):
+        told = "; ".join(f"{pod} fails {reason}" for pod, reason in unread.items())
+        end = Done((f"not everything could be verified: {told}",))
+        own = membership.topology.own
+        return Verdict(Wait(unread, at_the_end=end if own is not None else None))
     if adding := _blank_copies(membership, coordinator):
         return Verdict(adding)
     pods = {node.pod for node in nodes}
@@ -140,7 +149,57 @@ def verify(
         return Verdict(copies)
     if hollow := hollow_pods(membership.survey, pods):
         return Verdict(Refuse(NotSo, hollow))
+    if gone := _gone(membership, pods):
+        return Verdict(Refuse(NotSo, gone, marks=marks_due(membership, nodes, policy)))
     return None
+
+
+def unread_volumes(membership: Membership, nodes: Sequence[NodeView]) -> Reasons:
+    """What is not known of nodes that are to be called verified: unknown is never empty."""
+    survey, copies = membership.survey, membership.view.copies
+    waits: dict[str, Reason] = {}
+    for node in nodes:
+        volume = node.volume
+        if node.up is None:
+            waits[node.pod] = NotRead("whether it is ready", "GET /_up")
+        elif volume is None or volume.files is None:
+            waits[node.pod] = NotRead("its files", "GET /_node/_local/_all_dbs")
+        elif volume.traces is None:
+            waits[node.pod] = NotRead("whose volume it has", "GET /_node/_local/_dbs/_local_docs")
+        elif survey.maps(node.pod) is None:
+            waits[node.pod] = NotRead("the shard maps", "/_node/_local/_dbs")
+        elif node.pod in survey.lost.keys() | survey.damaged.keys():
+            if copies is None or node.name not in copies.lost:
+                waits[node.pod] = NotRead("what its copies lack", "shard maps and shard files")
+        elif node.pod in survey.unproven:
+            waits |= _unread_evidence(membership, node)
+    return waits
+
+
+def _unread_evidence(membership: Membership, node: NodeView) -> Reasons:
+    """What is not known of a volume without a mark: whether it was lost, or what lies there."""
+    survey = membership.survey
+    if survey.volumes[node.pod].uuid is None:
+        return {node.pod: NotRead("which volume it has", "GET /_node/_local/_dbs")}
+    for other in membership.view.nodes:
+        if other.finished and survey.volumes[other.pod].traces is None:
+            where = "GET /_node/_local/_dbs/_local_docs"
+            return {other.pod: NotRead(f"whether it knows {node.pod} with another volume", where)}
+    files = survey.files(node.pod)
+    if files is None:
+        return {}
+    for file in sample(files.named - files.missing).files:
+        info = survey.volumes[node.pod].infos.get(file)
+        if info is None:
+            return {node.pod: NotRead("what its copies hold", f"GET /_node/_local/{file.path}")}
+        for other in membership.view.nodes if info.empty else ():
+            theirs = survey.volumes[other.pod]
+            named = other.pod != node.pod and file in survey.named_files(other.name)
+            there = theirs.files is None or file in theirs.files
+            if named and there and file not in theirs.infos:
+                where = f"GET /_node/_local/{file.path}"
+                return {other.pod: NotRead("what its copies hold", where)}
+    return {}
 
 
 def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
@@ -160,9 +219,10 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
 
 
 def few_copies(membership: Membership, node: NodeView, *, ahead: bool = False) -> tuple[str, ...]:
-    """System databases, by a node's maps, with fewer copies than they would get if made now.
+    """System databases, by a node's maps, of which one node alone has a copy of some range.
 
-    Looking ``ahead``: than they would get if every expected pod were a member.
+    Made before that node was joined, as a rule: logins and replications hang on it. Looking
+    ``ahead``, every expected pod counts as a member.
     """
     volume, details = node.volume, node.details
     if volume is None or volume.maps is None or details is None or details.placement:
@@ -176,7 +236,7 @@ def few_copies(membership: Membership, node: NodeView, *, ahead: bool = False) -
         and each.by_range
         and not each.conflicting
         and each.names <= members
-        and min(len(names) for names in each.by_range.values()) < wanted
+        and min(len(names) for names in each.by_range.values()) < min(wanted, 2)
     )
 
 
@@ -212,47 +272,84 @@ def _copies(
     copies = membership.view.copies
     if copies is None:
         return None
-    names = {node.name: node.pod for node in membership.view.nodes if node.pod in pods}
-    lost = sorted(names[name] for name in copies.lost if name in names)
+    names, lost = _lost_pods(membership, pods)
     if not lost:
         return None
     if not copies.synced and copies.databases:
-        return Do((SyncShards(coordinator.pod, copies.databases),))
+        return Do((SyncShards(_knowing(membership, coordinator).pod, copies.databases),))
     reasons: dict[str, Reason] = {
         names[name]: CopiesFilling(len(files), copies.total.get(name, len(files)), files[0].path)
         for name, files in copies.left.items()
         if name in names and files
     }
-    own = membership.topology.own
-    if reasons and own is not None and _sources_absent(membership):
-        return Done(
-            (
-                f"{_lost(lost)}, and the nodes that could fill it are not there yet: its copies "
-                "are empty until they are",
-            )
-        )
     if reasons and not policy.wait_for_copies:
         told = "; ".join(f"{pod} has still {reason}" for pod, reason in reasons.items())
         return Done((f"{_lost(lost)}, and is served while it is being filled: {told}",))
     if reasons:
         return Wait(reasons, advancing=copies.progress)
-    if copies.gone:
-        return Refuse(
-            NotSo,
-            f"{_lost(lost)}, and with it the only copies of some range of {some(copies.gone)}: "
-            "what they held is gone, unless a snapshot of the volume is kept",
-            marks=marks_due(
-                membership, [n for n in membership.view.nodes if n.pod in pods], policy
-            ),
-        )
-    return None
+    return _unsourced(membership, names, lost, policy)
 
 
-def _sources_absent(membership: Membership) -> bool:
-    """Whether some expected pod that may hold a copy has no published address."""
-    return any(
-        pod in membership.absent or not _has_address(membership, pod) for pod in membership.silent
+def _unsourced(
+    membership: Membership, names: Mapping[str, str], lost: Sequence[str], policy: Policy
+) -> Decision | None:
+    """Copies whose other copies are on nodes that do not answer: nothing proves, or fills, them."""
+    copies = membership.view.copies
+    unsourced = {
+        names[name]: files
+        for name, files in (copies.unsourced.items() if copies is not None else ())
+        if name in names and files
+    }
+    if not unsourced or copies is None:
+        return None
+    count = sum(map(len, unsourced.values()))
+    holders = {
+        holder
+        for files in unsourced.values()
+        for file in files
+        for each in (membership.survey.all_maps or {}).values()
+        if each.database == file.database
+        for holder in each.by_range.get(file.range, ())
+    } - copies.lost
+    silent = {membership.pods.get(name, "") for name in holders} & membership.silent.keys()
+    if policy.wait_for_copies and any(_has_address(membership, pod) for pod in silent):
+        return Wait({pod: CopiesFilling(len(f), len(f), f[0].path) for pod, f in unsourced.items()})
+    where = some([membership.name_of(name) for name in holders])
+    return Refuse(
+        NotSo,
+        f"{_lost(lost)}, and the nodes that could fill {count} shard "
+        f"{'copy' if count == 1 else 'copies'} of it are not there ({where}): they are empty "
+        "until those are",
     )
+
+
+def _gone(membership: Membership, pods: Collection[str]) -> str | None:
+    """Ranges whose only copies were lost."""
+    copies = membership.view.copies
+    _, lost = _lost_pods(membership, pods)
+    if copies is None or not lost or not copies.gone:
+        return None
+    return (
+        f"{_lost(lost)}, and with it the only copies of some range of {some(copies.gone)}: "
+        "what they held is gone, unless a snapshot of the volume is kept"
+    )
+
+
+def _lost_pods(
+    membership: Membership, pods: Collection[str]
+) -> tuple[Mapping[str, str], Sequence[str]]:
+    """The pods by their Erlang names, and those of them whose volumes were lost."""
+    copies = membership.view.copies
+    names = {node.name: node.pod for node in membership.view.nodes if node.pod in pods}
+    lost = copies.lost if copies is not None else frozenset()
+    return names, sorted(names[name] for name in lost if name in names)
+
+
+def _knowing(membership: Membership, coordinator: NodeView) -> NodeView:
+    """A member that knows all databases, as one that has just lost its volume does not yet."""
+    group = membership.group_of(coordinator).nodes
+    whole = [n for n in group if n.finished and n.pod not in membership.survey.lost]
+    return coordinator if coordinator in whole or not whole else whole[0]
 
 
 def _has_address(membership: Membership, name: str) -> bool:
@@ -268,7 +365,7 @@ def _lost(pods: Sequence[str]) -> str:
 def hollow_pods(survey: Survey, pods: Collection[str]) -> str | None:
     """Volumes without a mark of which a named copy is missing, or empty while another is not."""
     told = []
-    for pod in sorted(survey.unmarked & set(pods)):
+    for pod in sorted(survey.unproven & set(pods)):
         files = survey.files(pod)
         if files is None:
             continue
@@ -312,7 +409,8 @@ def _renewed(membership: Membership, node: NodeView) -> bool:
             continue
         seen = mark.seen.get(other.name, ())
         known = membership.survey.mark(other.pod)
-        uuid = known.uuid if known is not None else other.volume and other.volume.uuid
+        # Of a volume that is marked in this very run, the uuid was read as evidence.
+        uuid = known.uuid if known else membership.survey.volumes[other.pod].uuid
         if not seen or (uuid is not None and uuid != seen[0]):
             return True
     return False

@@ -583,6 +583,17 @@ class Survey:
         )
 
     @cached_property
+    def unproven(self) -> frozenset[str]:
+        """Pods whose mark does not say that they are themselves, and that are not lost: what lies
+        there is looked into before they are called verified."""
+        otherwise = {
+            node.pod
+            for node in self.nodes
+            if (mark := self.mark(node.pod)) is not None and mark.node != node.name
+        }
+        return self.unmarked | otherwise
+
+    @cached_property
     def mismarked(self) -> Mapping[str, str]:
         """Pods whose mark names another node, though files and maps are all right."""
         found = {}
@@ -624,13 +635,17 @@ class Survey:
             for other, _ in names[at + 1 :]
         )
 
-    def is_original(self, pod: str) -> bool:
-        """Whether, of a volume that there is twice, the node's is the one that was there first.
+    def is_original(self, clone: Clone) -> bool:
+        """Whether, of a volume that there is twice, ours is the one that was there first.
 
-        Its mark or history says that it is itself, or the maps name its files at its own name.
+        Its mark says so, or says otherwise; else the maps name more of its files at its own name
+        than at the other's. History does not tell: once the two have met it has both names.
         """
-        files = self.files(pod)
-        return self.is_itself(pod) or (files is not None and bool(files.named))
+        mark, there = self.mark(clone.pod), self.volumes[clone.pod].files or frozenset()
+        name = self._node[clone.pod].name
+        if mark is not None:
+            return mark.node == name
+        return len(self.named_files(name) & there) > len(self.named_files(clone.other) & there)
 
     @cached_property
     def merged(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from couchdiscover.decide.common import (
     is_disabled,
     notes_on_names,
     notes_on_shards,
+    unread_identity,
 )
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership
@@ -101,6 +102,8 @@ def _complete(membership: Membership, coordinator: NodeView, policy: Policy) -> 
         rolling = Plain(f"the rollout of StatefulSet {topology.statefulset} to end")
         return Wait({"": rolling})
 
+    if unread := unread_identity(topology, view.nodes):
+        return Wait(unread)
     drifted = drift(
         view.nodes, view.prior, policy.repair_from, secret_intended=topology.secret_intended
     )
@@ -142,9 +145,15 @@ def _refusal(membership: Membership, policy: Policy) -> Refuse | None:
         return refusal
     if len(membership.clusters) > 1:
         return Refuse(Unsafe, refusals.split(membership.clusters))
-    if not any(node.was_finished for node in nodes):
+    if not any(node.was_finished for node in nodes) and _leaders_known(membership):
         return refusals.ghosts(membership, membership.listed)
     return None
+
+
+def _leaders_known(membership: Membership) -> bool:
+    """Whether it is known of those through which a cluster is finished that it never was."""
+    leaders = (group.coordinator for group in membership.groups)
+    return all(node.alone or node.databases is not None for node in leaders)
 
 
 def _formed(membership: Membership) -> bool:

@@ -96,7 +96,7 @@ class Sandbox:
     nodes are real (single ones of another release by a ``home`` among the ``pod_options``), and
     whoever asks them asks them directly: ``intercept`` is then for the API only. With ``front`` the
     sandbox listens in their place and passes on what comes, so that their requests are intercepted
-    and recorded too. ``volumes`` are what pods start on, copied, by pod: those of another set, say.
+    and recorded too. ``volumes`` are what pods start on, by pod: those of another set, say.
     With ``beside`` it is another StatefulSet on the network and the Kubernetes API of that sandbox,
     which ends it as well.
 

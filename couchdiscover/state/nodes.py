@@ -170,13 +170,15 @@ class Copies:
     """The copies on volumes that were lost or damaged, all names being Erlang names.
 
     ``left`` are those that are not proven complete, of ``total`` by node; ``progress`` grows while
-    they are being filled. ``databases`` are concerned, ``gone`` are those with a range whose only
-    copies were lost. ``synced`` is true once CouchDB has been asked to fill them.
+    they are being filled. ``unsourced`` are those that no copy which answers could prove: the
+    others are on nodes that are silent. ``databases`` are concerned, ``gone`` are those with a
+    range whose only copies were lost. ``synced`` is true once CouchDB has been asked to fill them.
     """
 
     lost: frozenset[str]
     databases: tuple[str, ...] = ()
     left: Mapping[str, tuple[ShardFile, ...]] = field(default_factory=dict)
+    unsourced: Mapping[str, tuple[ShardFile, ...]] = field(default_factory=dict)
     total: Mapping[str, int] = field(default_factory=dict)
     progress: tuple[int, int] = (0, 0)
     gone: frozenset[str] = frozenset()

@@ -144,6 +144,17 @@ class Unread(Reason):
 
 
 @dataclass(frozen=True, slots=True)
+class NotRead(Reason):
+    """What must be seen before it is called verified could not be read."""
+
+    what: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"to show {self.what}, without which nothing is verified ({self.where})"
+
+
+@dataclass(frozen=True, slots=True)
 class OtherMaps(Reason):
     """Two members have different shard maps of one database: they are not joined any further."""
 

@@ -333,13 +333,13 @@ class Wait:
     """Nothing to do but to look again: the condition that each pod is waited for to meet.
 
     ``at_the_end`` is what holds where the time is over and nothing has changed; a time-out else.
-    ``advancing`` is true where the waiting has an end of its own, which the deadline does not cut.
+    ``advancing`` grows where the waiting has an end of its own: the deadline does not cut it then.
     """
 
     reasons: Reasons
     warnings: tuple[str, ...] = ()
     at_the_end: Done | Refuse | None = None
-    advancing: object = field(default=None, compare=False)
+    advancing: tuple[int, int] | None = field(default=None, compare=False)
 
 
 Decision = Do | Wait | Refuse | Done

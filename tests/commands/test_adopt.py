@@ -16,7 +16,8 @@ from couchdiscover.net.deadline import Deadline
 from couchdiscover.output.report import Record
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.state.settings import Settings
-from tests.conftest import PASSWORD, REAL_PASSWORD, Command, Ended
+from tests.support.command import PASSWORD, REAL_PASSWORD, Command
+from tests.support.processes import Ended
 from tests.support.volumes import (
     Caller,
     Snapshot,
@@ -342,7 +343,7 @@ def test_a_database_made_on_a_restored_node_before_the_adoption(
     """Its map mixes former and present names; only the file that is there is named."""
     box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
     call = caller(box)
-    assert call("couchdb-1", "PUT", "/newdb?q=2")[0] in (201, 202)
+    assert call("couchdb-1", "PUT", "/newdb?q=2&n=4")[0] in (201, 202)
     assert run(couchdiscover, box).code == 0
     readable(box)
     assert call("couchdb-2", "GET", "/newdb")[0] == 200
@@ -433,7 +434,7 @@ def test_a_node_that_has_just_started_is_waited_for(
 ) -> None:
     box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
     up_for(box, -200)
-    ended = run(couchdiscover, box, "--timeout", "1")
+    ended = run(couchdiscover, box, "--timeout", "10")
     assert (ended.code, box.writes()) == (6, [])
     assert "50 s" in ended.json["message"]
 
@@ -441,7 +442,7 @@ def test_a_node_that_has_just_started_is_waited_for(
 def test_a_silent_pod_is_waited_for(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
     box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
     box.stop("couchdb-1")
-    ended = run(couchdiscover, box, "--timeout", "1")
+    ended = run(couchdiscover, box, "--timeout", "10")
     assert (ended.code, box.writes()) == (6, [])
     assert "couchdb-1" in ended.json["message"]
 

@@ -8,11 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import typer.main
 import yaml
-from typer.core import TyperGroup
-
-from couchdiscover.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -21,9 +17,6 @@ STATEFULSETS = ["job", "initcontainer", "poststart", "restore"]
 """The folders that bring a CouchDB StatefulSet."""
 
 NO_MANIFESTS = {"kustomization.yaml", "values.yaml", "workflow.yaml"}
-
-COMING = {"--manifest"}
-"""Options and commands that the documents tell of and the program may not have yet."""
 
 Object = Mapping[str, Any]
 
@@ -102,19 +95,6 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
                 start = words.index("couchdiscover") + 1
                 end = next(i for i, word in enumerate(words) if word.startswith(">"))
                 yield where, words[start:end]
-
-
-def known_to_the_program(arguments: list[str]) -> list[str]:
-    """Arguments without the options that are yet to come (COMING)."""
-    program = typer.main.get_command(app)
-    assert isinstance(program, TyperGroup)
-    known = {
-        option
-        for command in program.commands.values()
-        for parameter in command.params
-        for option in (*parameter.opts, *parameter.secondary_opts)
-    }
-    return [each for each in arguments if each.partition("=")[0] not in COMING - known]
 
 
 def words(pattern: str, paths: list[Path]) -> set[str]:

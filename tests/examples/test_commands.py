@@ -12,13 +12,11 @@ from couchdiscover.cli.options import Options
 from couchdiscover.cli.settings import build_log_settings, build_settings
 from couchdiscover.errors import UsageProblem
 from tests.examples.conftest import (
-    COMING,
     FOLDERS,
     ROOT,
     command_lines,
     containers,
     documents,
-    known_to_the_program,
     texts,
     words,
 )
@@ -32,10 +30,7 @@ def parse(arguments: list[str]) -> None:
     """Raises what the program would raise at these arguments."""
     named = bool(arguments) and not arguments[0].startswith("-")
     name, *rest = arguments if named else ["run", *arguments]
-    if name in COMING and name not in COMMANDS:
-        pytest.skip(f"{name} is yet to come")
-    params = COMMANDS[name].make_context(name, known_to_the_program(rest)).params
-    build_settings(Options(**params), {})
+    build_settings(Options(**COMMANDS[name].make_context(name, rest).params), {})
 
 
 @pytest.mark.parametrize(("where", "arguments"), list(command_lines()), ids=str)
@@ -106,4 +101,4 @@ def test_every_option_that_is_told_of(path: Path) -> None:
         }
     else:
         told = set()
-    assert told <= options | COMING | {"--help", "--set", "--target"}, path
+    assert told <= options | {"--help", "--set", "--target"}, path

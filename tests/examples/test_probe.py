@@ -15,6 +15,7 @@ import pytest
 from couchdiscover.sandbox import Sandbox
 from tests.examples.conftest import container, find
 from tests.support.command import Command
+from tests.support.volumes import Caller, fill, mount, snapshots, start
 
 Make = Callable[..., Sandbox]
 
@@ -128,6 +129,33 @@ def test_a_scaled_up_pod_is_ready_when_it_is_added(
     assert fresh.booted() == (False, "not in the cluster yet: /_users: 404")
     assert couchdiscover("run", environment=box.environment()).code == 0
     assert fresh.probe() == (True, "")
+
+
+def test_a_restored_pod_is_ready_when_its_volume_is_adopted(
+    any_sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """The Job of examples/restore, on copies of a living set's volumes under other names."""
+    production = any_sandbox(3, namespace="production")
+    assert couchdiscover("run", environment=production.environment()).code == 0
+    login = production.deployment
+    call = Caller(production, login.password)
+    fill(call, production.pods[0], {"orders": 3})
+    copies = snapshots(production, tmp_path)
+    for name in production.pods:
+        production.stop(name)
+    box = any_sandbox(3, namespace="copy", running=False)
+    mount(box, copies[1:] + copies[:1])
+    start(box)
+    pods = [Pod(box, name, tmp_path) for name in box.pods]
+    for pod in pods:
+        assert pod.booted() == (False, "not in the cluster yet: /_users: 500")
+    job = find("restore", "Job")["spec"]["template"]
+    arguments = container(job, "couchdiscover")["args"]
+    ended = couchdiscover(*arguments, environment=box.environment())
+    assert ended.code == 0, ended.err
+    for pod in pods:
+        assert pod.probe() == (True, "")
+        assert Caller(box, login.password).count(pod.name, "orders") == 21
 
 
 def test_with_require_valid_user_and_a_line_break_in_the_secret(

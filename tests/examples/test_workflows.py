@@ -225,6 +225,14 @@ def test_what_ci_does_is_what_the_readme_and_the_task_runner_do() -> None:
         assert len(lines) == 1, ending
 
 
+def test_contributors_are_told_of_every_session() -> None:
+    sessions = re.findall(r"^def (\w+)\(session", NOXFILE, re.MULTILINE)
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    assert len(sessions) >= 15
+    for name in set(sessions) - {"dev"}:
+        assert f"`{name.strip('_').replace('_', '-')}`" in told, name
+
+
 NOXFILE = (ROOT / "noxfile.py").read_text()
 
 
