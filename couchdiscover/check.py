@@ -24,6 +24,9 @@ from couchdiscover.state.settings import Settings
 from couchdiscover.state.steps import Decision, Do, Refuse, Wait
 from couchdiscover.state.topology import Scope, Topology
 
+UNSOUND = frozenset({"volume_lost", "volume_damaged", "copies_missing", "not_inspected"})
+"""Faults that are waited for: reads may miss documents until they are gone, or it is not known."""
+
 
 def assess(
     settings: Settings,
@@ -120,13 +123,18 @@ class _Check:
         return self.verdict(view)
 
     def accept(self, topology: Topology, view: ClusterView) -> Reasons:
-        """With ``--wait``, when all is there: what is found now is told, and holds up nobody.
+        """With ``--wait``, when all is there: what a person must mend is told, and holds up nobody.
 
-        Returns what is still to be waited for: a document that cannot be read everywhere yet.
+        Returns what is still to be waited for: copies that are missing or being filled, what could
+        not be read, and a document that cannot be read everywhere yet.
         """
+        found = self._inspect(topology, view)
+        unsound = [f for f in found if f.severity is Severity.FAULT and f.kind in UNSOUND]
+        if unsound:
+            return {"": Plain("; ".join(each.message for each in unsound))}
         found = tuple(
             replace(each, severity=Severity.WARNING) if each.severity is Severity.FAULT else each
-            for each in self._inspect(topology, view)
+            for each in found
         )
         self.narrator.found(found)
         self.narrator.warn([f.message for f in found if f.severity is Severity.WARNING])

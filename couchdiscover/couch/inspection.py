@@ -1,17 +1,27 @@
 """What ``check`` reads besides membership: configuration, shard maps, why a member is cut off."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, Fleet
+from couchdiscover.couch.configuration import details_of
 from couchdiscover.couch.connectivity import likeliest_cause
-from couchdiscover.couch.observer import details_of
+from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.volumes import read_maps
+from couchdiscover.decide.copies import equal
 from couchdiscover.decide.findings import Inspection
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
 from couchdiscover.state.topology import Topology
 from couchdiscover.state.volumes import ShardMap
+
+COMPARED_REQUESTS = 300
+"""Requests for one look at whether copies were rolled back: a few seconds of CouchDB's CPU."""
+
+MORE_LOOKS = 2
+LOOK_SECONDS = 1.0
+"""Looks at pairs of copies that differ, and the seconds before each."""
 
 PROBE_SECONDS = 2.0
 """Seconds for each probe of a port that may be closed."""
@@ -38,7 +48,38 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet) -> Inspection:
     if maps is None:
         unread.append(("the databases' shard maps", problem))
     known = (details[node.pod] for node in view.nodes if node.pod in details)
-    return Inspection(tuple(known), tuple(maps or ()), tuple(unread))
+    rolled_back, left_out = _rolled_back(topology, view, fleet, maps or ())
+    return Inspection(
+        tuple(known), tuple(maps or ()), tuple(unread), rolled_back, not_compared=left_out
+    )
+
+
+def _rolled_back(
+    topology: Topology, view: ClusterView, fleet: Fleet, maps: Sequence[ShardMap]
+) -> tuple[tuple[str, ...], int]:
+    """Databases with a copy that was rolled back, and how many pairs of copies were left out.
+
+    In a whole cluster only: elsewhere copies differ for other reasons. A pair that differs is
+    looked at once more, since under writers two good copies differ for a moment.
+    """
+    names = {node.name: node for node in view.nodes}
+    whole = len(names) == len(topology.expected) and all(
+        node.finished and names.keys() <= node.all_nodes for node in view.nodes
+    )
+    if len(names) < 2 or not whole or view.copies is not None:
+        return (), 0
+    clients = Nodes(
+        {name: _client(topology, fleet, node) for name, node in names.items()}, fleet.patience
+    )
+    proof = look_at(equal(maps, names.keys()), clients, COMPARED_REQUESTS)
+    for _ in range(MORE_LOOKS):
+        if not proof.suspected:
+            break
+        time.sleep(LOOK_SECONDS)
+        proof = look_at(proof, clients, COMPARED_REQUESTS)
+    amiss = proof.rolled_back | proof.uneven
+    left_out = 0 if proof.surveyed else len(proof.pairs) - len(proof.seen)
+    return tuple(sorted({pair.file.database for pair in amiss})), left_out
 
 
 def _maps(

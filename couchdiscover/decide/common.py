@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from couchdiscover.decide import refusals
-from couchdiscover.decide.identity import Drift
+from couchdiscover.decide.identity import Drift, finishes_for_all
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.merging import introduction_question, some
 from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
-from couchdiscover.state.reasons import CannotOpen, Reason, Unread
+from couchdiscover.state.reasons import CannotOpen, Plain, Reason, Unread
 from couchdiscover.state.steps import (
     AddNode,
     Do,
@@ -88,20 +88,23 @@ def finish(
     """Finishes through the coordinator, unless some member says that this was done already.
 
     Finishing pushes the coordinator's identity over everybody: where another member is finished, it
-    would be the wrong one (the node's databases are still on their way to it).
+    would be the wrong one (the node's databases are still on their way to it). Where the versions
+    are mixed, it goes through a node whose password hash all of them can read.
     """
     if any(node.was_finished for node in nodes):
         return None
     steps: list[Step] = []
-    identity = coordinator.identity
-    if len(coordinator.cluster_nodes) > 1:
-        if identity is None:  # finishing without a secret fails, after it has overwritten others'
-            return Wait({coordinator.pod: Unread("its configuration", "/_node/_local/_config")})
+    giver = finishes_for_all(nodes, coordinator)
+    if not coordinator.cluster_nodes <= giver.cluster_nodes & giver.all_nodes:
+        return Wait({giver.pod: Plain("to list, and be connected to, every member")})
+    if len(giver.cluster_nodes) > 1:
+        if giver.identity is None:  # without a secret it fails, after it has overwritten others'
+            return Wait({giver.pod: Unread("its configuration", "/_node/_local/_config")})
         if coordinator.databases is None:  # it may have been finished once, and nobody is a ghost
             return Wait({coordinator.pod: Unread("whether it was finished once", "GET /_all_dbs")})
-        if identity.secret is None or identity.old_secret:
-            steps.append(SetSecret(coordinator.pod, to_finish=True))
-    steps.append(FinishCluster(coordinator.pod, len(coordinator.cluster_nodes)))
+        if giver.identity.secret is None or giver.identity.old_secret:
+            steps.append(SetSecret(giver.pod, to_finish=True))
+    steps.append(FinishCluster(giver.pod, len(giver.cluster_nodes)))
     warnings = [*notes_on_names(membership)]
     age = membership.topology.age
     if age is not None and age > BORN_TWICE_SECONDS:
@@ -112,15 +115,30 @@ def finish(
     return Do(tuple(steps), tuple(warnings))
 
 
-def databases_to_ensure(nodes: Sequence[NodeView], coordinator: NodeView) -> Do | Wait | None:
-    """Databases that were asked for: made where they do not exist, waited for where they do."""
-    known = coordinator.databases or frozenset()
-    if missing := [name for name in coordinator.unreadable if name not in known]:
+def databases_to_ensure(
+    nodes: Sequence[NodeView], coordinator: NodeView, members: Sequence[NodeView]
+) -> Do | Wait | None:
+    """Databases that were asked for: made where they do not exist, waited for where they do.
+
+    One exists as soon as any of the ``members`` knows it. A node that has just lost its volume does
+    not, for a moment; made anew there, its map would hide the other's documents.
+    """
+    knowing = [node for node in members if node.finished]
+    if missing := [
+        name for name in coordinator.unreadable if all(_lacks(node, name) for node in knowing)
+    ]:
         return Do(tuple(EnsureDatabase(coordinator.pod, name) for name in missing))
     late: dict[str, Reason] = {
         node.pod: CannotOpen(node.unreadable) for node in nodes if node.unreadable
     }
     return Wait(late) if late else None
+
+
+def _lacks(node: NodeView, database: str) -> bool:
+    """Whether a node was seen not to know of a database."""
+    if node.databases is None:
+        return False
+    return database in node.unreadable and database not in node.databases
 
 
 def unread_identity(topology: Topology, nodes: Iterable[NodeView]) -> dict[str, Reason]:

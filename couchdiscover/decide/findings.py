@@ -51,11 +51,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was read besides membership. ``unread`` says, by its name, why a thing was not."""
+    """What was read besides membership. ``unread`` says, by its name, why a thing was not.
+
+    ``rolled_back`` are databases with a copy that is an older state of itself than its peers have
+    seen; ``not_compared`` is how many copies were left out of that look.
+    """
 
     details: tuple[NodeDetails, ...] = ()
     shard_maps: tuple[ShardMap, ...] = ()
     unread: tuple[tuple[str, str], ...] = ()
+    rolled_back: tuple[str, ...] = ()
+    not_compared: int = 0
 
 
 def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, ...]:
@@ -76,6 +82,7 @@ def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, .
         *_versions(view.nodes),
         *_unlasting(membership),
         *_volumes(membership),
+        *_rolled_back(inspection),
     ]
     order = list(Severity)
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
@@ -179,6 +186,27 @@ def _drifted(topology: Topology, view: ClusterView) -> Iterable[Finding]:
         )
 
 
+def _rolled_back(inspection: Inspection) -> Iterable[Finding]:
+    """Copies of an older snapshot under their own name."""
+    if names := inspection.rolled_back:
+        yield Finding(
+            "rolled_back",
+            Severity.FAULT,
+            names,
+            f"{named(names)}: some copy is an older state of itself than the others have seen, as "
+            "after a snapshot of one volume was restored: changes heal by themselves, and purged "
+            "documents come back through all nodes; `couchdiscover adopt` puts it right",
+        )
+    if inspection.not_compared:
+        yield Finding(
+            "copies_not_compared",
+            Severity.INFO,
+            (),
+            f"{inspection.not_compared} pairs of shard copies were not compared: there are too "
+            "many for one look",
+        )
+
+
 def _volumes(membership: Membership) -> Iterable[Finding]:
     """Volumes that were lost or are damaged, and copies that are not what the maps say."""
     survey, copies = membership.survey, membership.view.copies
@@ -188,13 +216,13 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
     names = {node.pod: node.name for node in membership.view.nodes}
     for pod, witness in sorted(survey.lost.items()):
         complete, state = _state_of_copies(copies, names[pod])
+        missed = "" if complete else "Until they are, reads through any node may miss documents; "
         yield Finding(
             "volume_lost",
             Severity.WARNING if complete else Severity.FAULT,
             (pod,),
-            f"{pod} has lost its volume ({witness} knows it with another one): {state}. Until then "
-            "reads through any node may miss documents; `couchdiscover run` has CouchDB fill them, "
-            "and marks the volume",
+            f"{pod} has lost its volume ({witness} knows it with another one): {state}. "
+            f"{missed}`couchdiscover run` has CouchDB fill them, and marks the volume",
         )
     for pod, files in sorted(survey.damaged.items()):
         yield Finding(
@@ -219,7 +247,7 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
 def _state_of_copies(copies: Copies | None, name: str) -> tuple[bool, str]:
     """Whether a lost volume's copies are proven complete, and what there is to say."""
     if copies is None or name not in copies.lost:
-        return False, "it could not be read how far its copies are filled again"
+        return False, "how far its copies are filled again could not be read"
     open_ = len(copies.left.get(name, ())) + len(copies.unsourced.get(name, ()))
     if open_:
         total = copies.total.get(name, open_)

@@ -21,6 +21,10 @@ EXCHANGES_SECRETS = (3, 5, 2)
 """From this release on nodes accept each other's sessions (src/couch/src/couch_secrets.erl)."""
 
 
+HASHES_WITH_SHA256 = (3, 4)
+"""From this release on passwords are hashed so; what is older takes such a hash for a password."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """What differs, and what is to come of it.
@@ -106,6 +110,7 @@ def drift(
         return Drift()  # whose values are meant cannot be told while it is silent
     pairs: dict[tuple[str, str], list[str]] = {}
     undecided, tied, sole, kept = [], [], [], set()
+    given = set()
     for key in _keys(nodes):
         if not _differs(nodes, key) or (key == "secret" and (secret_intended or _accepted(nodes))):
             continue
@@ -123,8 +128,9 @@ def drift(
         for node in nodes:
             if node.identity is None or _value(node, key) == _value(giver, key):
                 continue
-            if _same_scheme(_value(node, key), _value(giver, key)):
+            if _may_take(node, giver, key):
                 pairs.setdefault((node.pod, giver.pod), []).append(key)
+                given.add(key)
             else:
                 kept.add(node.pod)
     steps: list[Step] = [
@@ -135,12 +141,14 @@ def drift(
     if secret_intended and apart and not steps and _all_exchange(nodes):
         steps += [AnnounceSecret(node.pod) for node in _alike(nodes, apart)]
         apart = ()
-    secretless = bool(voting) and all(_value(node, "secret") is None for node in nodes)
+    secretless = bool(voting) and all(
+        node.identity is not None and node.identity.secret is None for node in nodes
+    )
     return Drift(
         tuple(steps),
-        tuple(undecided),
-        tuple(tied),
-        tuple(sole),
+        tuple(key for key in undecided if key in given),
+        tuple(key for key in tied if key in given),
+        tuple(key for key in sole if key in given),
         secretless,
         tuple(sorted(kept)),
         apart,
@@ -195,11 +203,37 @@ def _clearly_older(node: NodeView, nodes: Sequence[NodeView]) -> bool:
     return all((node.uptime or 0.0) - uptime >= TIE_SECONDS for uptime in others)
 
 
-def _same_scheme(mine: str | Hash | None, theirs: str | Hash | None) -> bool:
-    """Whether a value may take another's place; a node without a hash tells no scheme."""
-    if isinstance(mine, Hash) and isinstance(theirs, Hash):
-        return mine.scheme == theirs.scheme
-    return True
+def _may_take(node: NodeView, giver: NodeView, key: str) -> bool:
+    """Whether a value may be written at a node: hashes only where it has such hashes itself.
+
+    An administrator who is not there yet tells no scheme; the one we log in as does.
+    """
+    mine, theirs = _value(node, key), _value(giver, key)
+    if not isinstance(theirs, Hash):
+        return True
+    known = mine if isinstance(mine, Hash) else _value(node, "admin")
+    if isinstance(known, Hash):
+        return known.scheme == theirs.scheme
+    return node.release[:2] == giver.release[:2]
+
+
+def finishes_for_all(nodes: Sequence[NodeView], coordinator: NodeView) -> NodeView:
+    """The node to finish a cluster through: its password hash is pushed over everybody's.
+
+    It is the coordinator, unless an older node would take that hash for a plain password, so that
+    nobody could log in there any more; newer nodes read older hashes.
+    """
+    if _reads_old_hashes_only(coordinator):
+        return coordinator
+    return next((node for node in nodes if _reads_old_hashes_only(node)), coordinator)
+
+
+def _reads_old_hashes_only(node: NodeView) -> bool:
+    """Whether a node is, or where its version is not known could be, older than hashes of today."""
+    if node.release:
+        return node.release < HASHES_WITH_SHA256
+    admin = node.identity.admin if node.identity is not None else None
+    return admin is not None and admin.scheme.startswith("pbkdf2,")
 
 
 def _accepted(nodes: Sequence[NodeView]) -> bool:

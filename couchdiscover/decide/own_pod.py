@@ -218,6 +218,7 @@ def _introductions(membership: Membership, coordinator: NodeView, own: NodeView)
 def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
     """The own node is in: what is left is its share of databases, copies and identity."""
     topology, view = membership.topology, membership.view
+    group = membership.group_of(own)
     if unheard := [
         node
         for node in view.nodes
@@ -238,7 +239,7 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
     notes = (*_notes(membership, own), *notes_on_shards(view), *notes_on_names(membership))
     if not own.finished:
         return Done((_away(own), *notes))
-    if missing := databases_to_ensure([own], own):
+    if missing := databases_to_ensure([own], own, group.nodes):
         return missing
     if unread := unread_identity(topology, [own]):
         return Wait(unread, at_the_end=Done(notes))
@@ -249,6 +250,12 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         secret_intended=topology.secret_intended,
     )
     mine = drifted.of(own.pod)
+    if policy.repair and policy.repair_from in membership.silent:
+        notes = (
+            f"{policy.repair_from}, which --repair-from names, does not answer: {own.pod} keeps "
+            "its own identity",
+            *notes,
+        )
     if mine.differs:
         notes = (*identity_warnings(membership, mine, policy), *notes)
     if mine.intended:
@@ -261,7 +268,7 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         return Do(steps, notes)
     # Whoever finishes verifies, and marks, everybody.
     verified = [n for n in view.nodes if n.finished] if view.finished_here else [own]
-    verdict = verify(membership, verified, own, policy)
+    verdict = verify(membership, verified, group.coordinator, policy)
     if verdict is not None:
         return verdict.as_warning(notes)
     return Done(notes, marks_due(membership, verified, policy))

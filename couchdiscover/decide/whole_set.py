@@ -96,7 +96,7 @@ def _complete(membership: Membership, coordinator: NodeView, policy: Policy) -> 
         return finishing
     if late := {node.pod: _unfinished(node) for node in view.nodes if not node.finished}:
         return Wait(late)
-    if missing := databases_to_ensure(view.nodes, coordinator):
+    if missing := databases_to_ensure(view.nodes, coordinator, view.nodes):
         return missing
     if topology.rollout:
         rolling = Plain(f"the rollout of StatefulSet {topology.statefulset} to end")

@@ -7,10 +7,28 @@ import pytest
 from couchdiscover.decide.copies import Proof, lost_ranges, refilled, unsourced
 from couchdiscover.decide.decision import decide
 from couchdiscover.decide.findings import Inspection, Severity, findings
+from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.errors import NotSo
-from couchdiscover.state.nodes import ClusterView, Copies, NodeView, SetupState
-from couchdiscover.state.steps import Decision, Do, Done, FinishCluster, Refuse, SyncShards, Wait
+from couchdiscover.state.nodes import (
+    ClusterView,
+    Copies,
+    Hash,
+    Identity,
+    NodeDetails,
+    NodeView,
+    SetupState,
+)
+from couchdiscover.state.steps import (
+    Decision,
+    Do,
+    Done,
+    EnsureDatabase,
+    FinishCluster,
+    Refuse,
+    SyncShards,
+    Wait,
+)
 from couchdiscover.state.topology import Scope, Topology
 from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Volume
 from tests.support.views import erlang_name, node, refusing, silent, topology
@@ -230,3 +248,59 @@ def test_nobody_is_a_ghost_while_it_is_not_known_whether_it_was_finished() -> No
     assert list(waits(judged(ClusterView(tuple(nodes))))) == ["couchdb-0"]
     known = [replace(each, databases=frozenset()) for each in nodes]
     assert isinstance(judged(ClusterView(tuple(known))), Refuse)
+
+
+# --- what is written ---
+
+
+def wanting(ordinal: int, databases: set[str] | None) -> NodeView:
+    """A member from which a database that was asked for cannot be opened."""
+    known = None if databases is None else frozenset(databases)
+    return member(ordinal, unreadable=("orders",), databases=known)
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_a_database_is_made_only_where_every_member_lacks_it(scope: Scope) -> None:
+    blank: set[str] = {"_users", "_replicator"}
+    lacking = [wanting(n, blank) for n in range(3)]
+    through = "couchdb-1" if scope is Scope.POD else "couchdb-0"
+    made = judged(seen(*lacking), scope)
+    assert made == Do((EnsureDatabase(through, "orders"),))
+    # As after a lost volume, whose node is told of the databases a moment later.
+    for other in (member(2), wanting(2, blank | {"orders"}), wanting(2, None)):
+        told = waits(judged(seen(*lacking[:2], other), scope))
+        assert set(told.values()) == {"to open orders"}
+
+
+def test_copies_are_added_through_the_coordinator_in_either_scope() -> None:
+    few = ShardMap("_users", {RANGE: (erlang_name(0),)}, suffix=".1")
+    nodes = [
+        member(
+            n,
+            volume=volume(n, maps=(few,) if n == 0 else None, filled=frozenset()),
+            details=NodeDetails(f"couchdb-{n}"),
+        )
+        for n in range(3)
+    ]
+    # Two edits of one map through two nodes would leave a conflict.
+    for scope in Scope:
+        decision = judged(seen(*nodes), scope)
+        assert isinstance(decision, Do), decision
+        assert [step.pod for step in decision.steps] == ["couchdb-0"]
+
+
+def test_another_administrators_hash_goes_to_no_node_of_another_scheme() -> None:
+    new, old = Hash("n", "pbkdf2:sha256,600000"), Hash("o", "pbkdf2,10")
+    theirs = Identity(new, "u", "s", admins={"second": Hash("x", "pbkdf2:sha256,600000")})
+    nodes = [
+        node(0, identity=theirs, version="3.5.2"),
+        node(1, identity=theirs, version="3.5.2"),
+        node(2, identity=Identity(old, "u", "s"), version="3.3.3"),
+    ]
+    found = drift(nodes, [n.name for n in nodes])
+    assert found.steps == ()
+    assert found.kept == ("couchdb-2",)
+    same = replace(nodes[2], identity=Identity(new, "u", "s"))
+    assert [s.pod for s in drift([*nodes[:2], same], [n.name for n in nodes]).steps] == [
+        "couchdb-2"
+    ]
