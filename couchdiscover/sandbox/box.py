@@ -237,6 +237,7 @@ class Sandbox:
             self._real = RealNetwork(self._real_home, self._folder, hosts, self._addresses)
             if self._front:
                 self._real_port = self._addresses.free_port(next(iter(hosts.values())))
+        self._volumes = {pod: self._copied(volume) for pod, volume in self._volumes.items()}
         for index in range(self._count):
             self._create(self._pod_name(index))
         if self._running:
@@ -508,7 +509,7 @@ class Sandbox:
                 token=self._token,
                 node_options=self._node_options,
                 pod_options=self._pod_options,
-                volumes={pod: self.volume(pod) for pod in self._pods},
+                volumes={pod: self._own_volume(pod) for pod in self._pods},
                 beside=self,
             )
             twin.deployment = replace(
