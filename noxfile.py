@@ -15,6 +15,11 @@ import nox
 
 ROOT = Path(__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DECISION = [
+    f"tests/unit/test_{name}.py"
+    for name in ("whole_set", "own_pod", "merging", "refusals", "membership", "identity")
+]
+"""The tests of the decision, by module."""
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
 # So that --no-venv finds the tools beside nox, also where that environment is not activated.
@@ -150,7 +155,7 @@ def package(session: nox.Session) -> None:
 @nox.session
 def mutation(session: nox.Session) -> None:
     """mutmut over the decision: how many changed lines the named test files notice."""
-    chosen = session.posargs or ["tests/unit/test_decision.py"]
+    chosen = session.posargs or DECISION
     copy = Path(session.create_tmp()) / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     for folder in ("couchdiscover", "tests/support"):

@@ -1,6 +1,7 @@
 """The fixtures that the tests share: the real command, and sandboxes for it to run against."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,19 @@ import pytest
 
 from couchdiscover.sandbox import Sandbox
 from tests.support.command import PASSWORD, REAL_PASSWORD, Command
+from tests.support.network import INSIDE, run_there
 from tests.support.processes import Nursery
 from tests.support.releases import SIMULATED, real_homes, release_of
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Has what is marked ``own_network`` run there."""
+    marker = pyfuncitem.get_closest_marker("own_network")
+    if marker is None or INSIDE in os.environ:
+        return None
+    run_there(pyfuncitem.nodeid, pyfuncitem.config.rootpath, *marker.args)
+    return True
 
 
 @pytest.fixture(scope="session")

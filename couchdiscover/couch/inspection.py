@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, Fleet
+from couchdiscover.couch.configuration import details_of
 from couchdiscover.couch.connectivity import likeliest_cause
 from couchdiscover.couch.copies import Nodes, look_at
-from couchdiscover.couch.observer import details_of
 from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.copies import equal
 from couchdiscover.decide.findings import Inspection

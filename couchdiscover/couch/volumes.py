@@ -59,6 +59,12 @@ def read_volume(client: CouchNode, parts: Part = Part.ALL, known: Volume | None 
     return volume
 
 
+def read_holdings(client: CouchNode) -> Volume:
+    """A node's files, and which of the system databases among them hold documents."""
+    volume = read_volume(client, Part.FILES)
+    return read_volume(client, Part.FILLED, volume) if volume.files else volume
+
+
 def read_maps(client: CouchNode) -> list[ShardMap]:
     """All shard maps that a node knows of. Raises CouchFailure."""
     maps: list[ShardMap] = []

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from couchdiscover.decide import refusals
-from couchdiscover.decide.identity import Drift
+from couchdiscover.decide.identity import Drift, finishes_for_all
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.merging import introduction_question, some
 from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
-from couchdiscover.state.reasons import CannotOpen, Reason, Unread
+from couchdiscover.state.reasons import CannotOpen, Plain, Reason, Unread
 from couchdiscover.state.steps import (
     AddNode,
     Do,
@@ -88,20 +88,23 @@ def finish(
     """Finishes through the coordinator, unless some member says that this was done already.
 
     Finishing pushes the coordinator's identity over everybody: where another member is finished, it
-    would be the wrong one (the node's databases are still on their way to it).
+    would be the wrong one (the node's databases are still on their way to it). Where the versions
+    are mixed, it goes through a node whose password hash all of them can read.
     """
     if any(node.was_finished for node in nodes):
         return None
     steps: list[Step] = []
-    identity = coordinator.identity
-    if len(coordinator.cluster_nodes) > 1:
-        if identity is None:  # finishing without a secret fails, after it has overwritten others'
-            return Wait({coordinator.pod: Unread("its configuration", "/_node/_local/_config")})
+    giver = finishes_for_all(nodes, coordinator)
+    if not coordinator.cluster_nodes <= giver.cluster_nodes & giver.all_nodes:
+        return Wait({giver.pod: Plain("to list, and be connected to, every member")})
+    if len(giver.cluster_nodes) > 1:
+        if giver.identity is None:  # without a secret it fails, after it has overwritten others'
+            return Wait({giver.pod: Unread("its configuration", "/_node/_local/_config")})
         if coordinator.databases is None:  # it may have been finished once, and nobody is a ghost
             return Wait({coordinator.pod: Unread("whether it was finished once", "GET /_all_dbs")})
-        if identity.secret is None or identity.old_secret:
-            steps.append(SetSecret(coordinator.pod, to_finish=True))
-    steps.append(FinishCluster(coordinator.pod, len(coordinator.cluster_nodes)))
+        if giver.identity.secret is None or giver.identity.old_secret:
+            steps.append(SetSecret(giver.pod, to_finish=True))
+    steps.append(FinishCluster(giver.pod, len(giver.cluster_nodes)))
     warnings = [*notes_on_names(membership)]
     age = membership.topology.age
     if age is not None and age > BORN_TWICE_SECONDS:

@@ -21,6 +21,10 @@ EXCHANGES_SECRETS = (3, 5, 2)
 """From this release on nodes accept each other's sessions (src/couch/src/couch_secrets.erl)."""
 
 
+HASHES_WITH_SHA256 = (3, 4)
+"""From this release on passwords are hashed so; what is older takes such a hash for a password."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """What differs, and what is to come of it.
@@ -106,6 +110,7 @@ def drift(
         return Drift()  # whose values are meant cannot be told while it is silent
     pairs: dict[tuple[str, str], list[str]] = {}
     undecided, tied, sole, kept = [], [], [], set()
+    given = set()
     for key in _keys(nodes):
         if not _differs(nodes, key) or (key == "secret" and (secret_intended or _accepted(nodes))):
             continue
@@ -125,6 +130,7 @@ def drift(
                 continue
             if _may_take(node, giver, key):
                 pairs.setdefault((node.pod, giver.pod), []).append(key)
+                given.add(key)
             else:
                 kept.add(node.pod)
     steps: list[Step] = [
@@ -140,9 +146,9 @@ def drift(
     )
     return Drift(
         tuple(steps),
-        tuple(undecided),
-        tuple(tied),
-        tuple(sole),
+        tuple(key for key in undecided if key in given),
+        tuple(key for key in tied if key in given),
+        tuple(key for key in sole if key in given),
         secretless,
         tuple(sorted(kept)),
         apart,
@@ -209,6 +215,25 @@ def _may_take(node: NodeView, giver: NodeView, key: str) -> bool:
     if isinstance(known, Hash):
         return known.scheme == theirs.scheme
     return node.release[:2] == giver.release[:2]
+
+
+def finishes_for_all(nodes: Sequence[NodeView], coordinator: NodeView) -> NodeView:
+    """The node to finish a cluster through: its password hash is pushed over everybody's.
+
+    It is the coordinator, unless an older node would take that hash for a plain password, so that
+    nobody could log in there any more; newer nodes read older hashes.
+    """
+    if _reads_old_hashes_only(coordinator):
+        return coordinator
+    return next((node for node in nodes if _reads_old_hashes_only(node)), coordinator)
+
+
+def _reads_old_hashes_only(node: NodeView) -> bool:
+    """Whether a node is, or where its version is not known could be, older than hashes of today."""
+    if node.release:
+        return node.release < HASHES_WITH_SHA256
+    admin = node.identity.admin if node.identity is not None else None
+    return admin is not None and admin.scheme.startswith("pbkdf2,")
 
 
 def _accepted(nodes: Sequence[NodeView]) -> bool:

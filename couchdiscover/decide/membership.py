@@ -27,9 +27,13 @@ class Cluster:
     def exists(self) -> bool | None:
         """Whether this is a cluster already, and not just a fresh node; None where unknown.
 
-        A lone node is one where it holds databases; blank system databases are none.
+        A lone node is one where it holds databases, or is connected to a member that is no pod of
+        this StatefulSet; blank system databases are none.
         """
-        return True if len(self.names) > 1 else holds_data(self.nodes[0])
+        node = self.nodes[0]
+        if len(self.names) > 1 or node.cluster_nodes & node.all_nodes - {node.name}:
+            return True
+        return holds_data(node)
 
     @property
     def was_finished(self) -> bool:

@@ -250,6 +250,12 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         secret_intended=topology.secret_intended,
     )
     mine = drifted.of(own.pod)
+    if policy.repair and policy.repair_from in membership.silent:
+        notes = (
+            f"{policy.repair_from}, which --repair-from names, does not answer: {own.pod} keeps "
+            "its own identity",
+            *notes,
+        )
     if mine.differs:
         notes = (*identity_warnings(membership, mine, policy), *notes)
     if mine.intended:

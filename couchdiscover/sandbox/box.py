@@ -98,7 +98,8 @@ class Sandbox:
     sandbox listens in their place and passes on what comes, so that their requests are intercepted
     and recorded too. ``volumes`` are what pods start on, by pod: those of another set, say.
     With ``beside`` it is another StatefulSet on the network and the Kubernetes API of that sandbox,
-    which ends it as well.
+    which ends it as well. ``certificates`` has real nodes serve https themselves: it gives the PEM
+    file of a host name, key and chain. ``addresses`` are others than this machine's loopback ones.
 
     All methods may be called from any thread but the sandbox's own (see ``intercept``).
 
@@ -134,11 +135,17 @@ class Sandbox:
         pod_options: Mapping[str, Mapping[str, Any]] | None = None,
         volumes: Mapping[str, AnyVolume] | None = None,
         beside: "Sandbox | None" = None,
+        certificates: Callable[[str], Path] | None = None,
+        addresses: Addresses | None = None,
     ) -> None:
         self._beside = beside
-        self._addresses: Addresses = Addresses() if beside is None else beside._addresses
-        if real is not None and tls is not None:
-            raise ValueError("real nodes of the sandbox serve http only")
+        self._addresses: Addresses = addresses or (
+            Addresses() if beside is None else beside._addresses
+        )
+        if real is not None and tls is not None and not front:
+            raise ValueError("real nodes serve https by certificates of their own, or by a front")
+        if certificates is not None and (real is None or front):
+            raise ValueError("only real nodes without a front have certificates of their own")
         if beside is not None and real != beside._real_home:
             raise ValueError("real nodes and simulated ones cannot be beside each other")
         if real is not None and not self._addresses.has_hosts:
@@ -157,6 +164,7 @@ class Sandbox:
             cookie=cookie,
             style=style,
             publish_not_ready=publish_not_ready,
+            family="IPv6" if self._addresses.is_ipv6 else "IPv4",
         )
         self.replicas = nodes if replicas is None else replicas
         self.network: Network = Network(pace=pace) if beside is None else beside.network
@@ -172,6 +180,7 @@ class Sandbox:
         self._count = nodes
         self._running = running
         self._tls, self._api_tls = tls, api_tls
+        self._certificates = certificates
         self._token = token
         self._real_home: Path | None = real
         self._real: RealNetwork | None = None
@@ -228,6 +237,7 @@ class Sandbox:
             self._real = RealNetwork(self._real_home, self._folder, hosts, self._addresses)
             if self._front:
                 self._real_port = self._addresses.free_port(next(iter(hosts.values())))
+        self._volumes = {pod: self._copied(volume) for pod, volume in self._volumes.items()}
         for index in range(self._count):
             self._create(self._pod_name(index))
         if self._running:
@@ -301,7 +311,7 @@ class Sandbox:
         }
         if deployment.domain != "cluster.local":
             found["COUCHDISCOVER_CLUSTER_DOMAIN"] = deployment.domain
-        if self._tls is not None:
+        if self._tls is not None or self._certificates is not None:
             found["COUCHDISCOVER_SCHEME"] = "https"
         if pod is not None:
             found |= {"POD_NAME": pod, "POD_NAMESPACE": deployment.namespace}
@@ -493,12 +503,13 @@ class Sandbox:
                 running=running,
                 tls=self._tls,
                 real=self._real_home,
+                certificates=self._certificates,
                 front=self._front and self._real_home is not None,
                 api_tls=self._api_tls,
                 token=self._token,
                 node_options=self._node_options,
                 pod_options=self._pod_options,
-                volumes={pod: self.volume(pod) for pod in self._pods},
+                volumes={pod: self._own_volume(pod) for pod in self._pods},
                 beside=self,
             )
             twin.deployment = replace(
@@ -615,6 +626,8 @@ class Sandbox:
         }
         if deployment.cookie is not None:
             options["cookie"] = deployment.cookie
+        if self._certificates is not None:
+            options["certificate"] = self._certificates(host)
         options |= {**self._node_options, **self._pod_options.get(pod, {})}
         node: AnyNode
         if self._real is not None:

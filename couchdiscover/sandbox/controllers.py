@@ -103,7 +103,7 @@ def endpoint_slices(
             {
                 "kind": "EndpointSlice",
                 "metadata": own,
-                "addressType": "IPv4",
+                "addressType": "IPv6" if _family(members) == 6 else "IPv4",
                 "endpoints": [_endpoint(service, pod) for pod in members] or None,
                 "ports": published if members else None,
             }
@@ -159,6 +159,11 @@ def _by_ports(
         (ports, [pod for *_, pod in group])
         for ports, group in groupby(placed, key=lambda entry: entry[0])
     ]
+
+
+def _family(pods: Sequence[Mapping[str, Any]]) -> int | None:
+    """4 or 6; all pods of a single-stack cluster are of one."""
+    return ip_address(pods[0]["status"]["podIP"]).version if pods else None
 
 
 def _ports(service: Mapping[str, Any], pod: Mapping[str, Any], moved: Moved) -> _Ports:

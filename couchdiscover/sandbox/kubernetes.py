@@ -257,7 +257,8 @@ class KubernetesApi:
     def url(self) -> str:
         """Where it is served, also while it is stopped."""
         host, port = self._address
-        return f"{'https' if self._tls else 'http'}://{host}:{port}"
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'https' if self._tls else 'http'}://{shown}:{port}"
 
     def start(self) -> None:
         """Listens again at the same address. Raises RuntimeError before ``serve``."""

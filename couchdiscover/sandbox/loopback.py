@@ -3,7 +3,7 @@
 import secrets
 import socket
 from collections.abc import Collection
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _FIRST, _LAST = IPv4Address("127.1.0.0"), IPv4Address("127.254.0.0")
 _PORTS = range(10240, 32768)  # below those that systems give to outgoing connections
@@ -12,7 +12,8 @@ _ATTEMPTS = 256
 
 def is_free(host: str, port: int) -> bool:
     """Whether a server could listen there now. False also where there is no such address."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As asyncio does: a connection in TIME_WAIT is in nobody's way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -26,16 +27,25 @@ class Addresses:
     """Hands out addresses: each a host of its own with the same port, none of them 127.0.0.1.
 
     Where the system has only 127.0.0.1, as macOS, each is a port of its own instead. The range
-    starts anywhere in 127.0.0.0/8, so that sandboxes that run at once do not meet.
+    starts anywhere in 127.0.0.0/8, so that sandboxes that run at once do not meet; or at ``first``,
+    the first of some addresses, IPv6 ones too, that the system was given for it.
     """
 
-    def __init__(self) -> None:
-        span = int(_LAST) - int(_FIRST)
-        self._next = _FIRST + secrets.randbelow(span)
+    def __init__(self, first: str | None = None) -> None:
+        self._next: IPv4Address | IPv6Address
+        if first is None:
+            self._next = _FIRST + secrets.randbelow(int(_LAST) - int(_FIRST))
+        else:
+            self._next = ip_address(first)
         self.has_hosts = is_free(str(self._next), 0)
         """Whether each gets a host of its own."""
         self.port = self.free_port(str(self._next)) if self.has_hosts else 5984
         """The port that all have, where each has a host of its own."""
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether they are IPv6 addresses."""
+        return self._next.version == 6
 
     def take(self) -> tuple[str, int]:
         """The next address; raises OSError where none is free."""

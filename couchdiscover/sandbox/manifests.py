@@ -54,6 +54,7 @@ class Deployment:
     cookie: str | None
     style: Style
     publish_not_ready: bool
+    family: Literal["IPv4", "IPv6"] = "IPv4"
 
     # --- what the styles differ in ---
 
@@ -134,7 +135,7 @@ class Deployment:
             "clusterIPs": ["None"],
             "type": "ClusterIP",
             "sessionAffinity": "None",
-            "ipFamilies": ["IPv4"],
+            "ipFamilies": [self.family],
             "ipFamilyPolicy": "SingleStack",
             "internalTrafficPolicy": "Cluster",
         }

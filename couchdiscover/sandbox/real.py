@@ -9,10 +9,12 @@ import contextlib
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import time
-from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from couchdiscover.sandbox.http import Request, Response, Wire, forward
@@ -65,7 +67,9 @@ class RealNode:
     """One real node. The arguments are those of the simulated ``Node``, as far as they apply.
 
     The configuration is the release's, with what the official image's environment would add on top.
-    ``home`` is a release of this node's own. Raises FileNotFoundError where that is none.
+    ``home`` is a release of this node's own. Raises FileNotFoundError where that is none. With a
+    ``certificate``, a PEM file of its key and its chain, ``port`` is where it serves https; that of
+    http is another one then. ``arguments`` are further lines of vm.args.
     """
 
     requests = None
@@ -89,6 +93,8 @@ class RealNode:
         require_valid_user: bool = False,
         ini: Mapping[str, Mapping[str, str]] | None = None,
         home: Path | None = None,
+        certificate: Path | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.network = network
         self.home = home or network.home
@@ -102,6 +108,8 @@ class RealNode:
         self.log = self.folder / "couchdb.log"
         self.frozen = False
         self._cookie = cookie
+        self._arguments = tuple(arguments)
+        self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._sections: dict[str, dict[str, str]] = {
@@ -172,7 +180,7 @@ class RealNode:
         """Waits for an HTTP answer of a started node; raises RuntimeError where none comes."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.running:
-            connection = HTTPConnection(self.address, self.port, timeout=1)
+            connection = self._connection()
             with contextlib.suppress(OSError, HTTPException), contextlib.closing(connection):
                 connection.request("GET", "/_up")
                 connection.getresponse()
@@ -262,6 +270,14 @@ class RealNode:
         paths = [path for path in (self.folder / "console.log", self.log) if path.exists()]
         return "".join(path.read_text(errors="replace") for path in paths)
 
+    def _connection(self) -> HTTPConnection:
+        if self._certificate is None:
+            return HTTPConnection(self.address, self.port, timeout=1)
+        # Only whether anybody is there: no password is sent.
+        unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        return HTTPSConnection(self.address, self.port, timeout=1, context=unverified)
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self.running:
             os.killpg(self._process.pid, number)
@@ -284,6 +300,14 @@ class RealNode:
             "log": {"writer": "file", "file": str(self.log), "level": "notice"},
             "smoosh": {"state_dir": str(self.data)},
         }
+        if self._certificate is not None:
+            fixed["chttpd"]["port"] = "0"  # any free one: nobody looks for it
+            fixed["ssl"] = {
+                "enable": "true",
+                "port": str(self.port),
+                "cert_file": str(self._certificate),
+                "key_file": str(self._certificate),
+            }
         (self.folder / "node.ini").write_text(_ini(fixed))
         arguments = [
             *self._release_arguments(),
@@ -297,6 +321,8 @@ class RealNode:
             "+sbwt none",
             "+sbwtdcpu none",
             "+sbwtdio none",
+            *(["-proto_dist inet6_tcp"] if ":" in self.address else []),
+            *self._arguments,
         ]
         (self.folder / "vm.args").write_text("\n".join(arguments) + "\n")
 
@@ -321,5 +347,9 @@ def _ini(sections: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _tuple(address: str) -> str:
-    """An IPv4 address as Erlang writes it: ``{127,0,0,1}``."""
-    return "{" + address.replace(".", ",") + "}"
+    """An address as Erlang writes it: ``{127,0,0,1}``, or eight numbers for IPv6."""
+    if ":" not in address:
+        return "{" + address.replace(".", ",") + "}"
+    packed = IPv6Address(address).packed
+    numbers = [int.from_bytes(packed[i : i + 2], "big") for i in range(0, 16, 2)]
+    return "{" + ",".join(str(number) for number in numbers) + "}"

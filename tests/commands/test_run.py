@@ -43,8 +43,8 @@ def test_a_fresh_set(sandbox: Make, couchdiscover: Command, nodes: int, style: s
 def test_the_number_of_requests_is_bounded(
     sandbox: Make, couchdiscover: Command, nodes: int
 ) -> None:
-    """Samples of shard copies are counted apart."""
-    box = sandbox(nodes)
+    """Samples of shard copies are counted apart. News are spread at once: nothing is waited for."""
+    box = sandbox(nodes, pace=0.0)
     assert couchdiscover(environment=box.environment()).code == 0
     fresh = len(box.requests())
     again(couchdiscover, box)

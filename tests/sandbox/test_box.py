@@ -177,6 +177,8 @@ def test_the_statefulset_looks_as_recorded() -> None:
         assert ours["status"]["readyReplicas"] == 3
         template = theirs["spec"].pop("template")["spec"]
         assert shape(ours["spec"].pop("template")["metadata"]) == {"labels": {"app": "str"}}
+        (claim,) = ours["spec"].pop("volumeClaimTemplates")  # the recorded one had an emptyDir
+        assert claim["metadata"] == {"name": "database-storage"}
         assert shape(ours["spec"]) == shape(theirs["spec"])
         assert {"volumes", "containers", "restartPolicy", "dnsPolicy"} <= template.keys()
         for pod in box.pods:
@@ -891,6 +893,9 @@ def test_what_a_real_node_is_configured_with(home: Path, tmp_path: Path) -> None
             node.start()
 
 
-def test_real_nodes_serve_http_only(home: Path) -> None:
-    with pytest.raises(ValueError, match="http only"):
+def test_https_of_real_nodes_is_their_own_or_a_fronts(home: Path) -> None:
+    with pytest.raises(ValueError, match="or by a front"):
         make(real=home, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    for options in ({"real": home, "front": True}, {}):
+        with pytest.raises(ValueError, match="without a front have certificates"):
+            make(certificates=lambda host: home / host, **options)

@@ -13,8 +13,6 @@ def real_homes() -> list[Path]:
 
 
 def release_of(home: Path) -> str:
-    """The version of the release in a folder; the folder's name where none can be told."""
-    try:
-        return (home / "releases" / "start_erl.data").read_text().split()[1]
-    except (OSError, IndexError):
-        return home.name
+    """The version of the release in a folder, by the application ``couch``; else its name."""
+    found = sorted((home / "lib").glob("couch-[0-9]*"))
+    return found[-1].name.removeprefix("couch-") if found else home.name

@@ -178,7 +178,7 @@ def test_the_plan_has_all_of_it_in_order() -> None:
 
 
 def test_zone_and_unknown_keys_go_over_and_own_values_stay() -> None:
-    documents = {
+    documents: dict[str, dict[str, Any]] = {
         new(0): {"_id": new(0), "_rev": "1-x", "zone": "own"},
         new(1): {},
         new(2): {},
@@ -243,14 +243,16 @@ def test_a_silent_pod_is_waited_for_and_then_refused() -> None:
 def test_what_was_not_read_is_waited_for(part: str) -> None:
     def unread(node: NodeView) -> NodeView:
         assert node.volume is not None
-        return replace(node, volume=replace(node.volume, **{part: None}))
+        nothing: dict[str, Any] = {part: None}
+        return replace(node, volume=replace(node.volume, **nothing))
 
     assert isinstance(decide_adoption(with_nodes(ground(), unread)), Wait)
 
 
 @pytest.mark.parametrize("part", ["documents", "seeds"])
 def test_members_and_seeds_that_were_not_read_are_waited_for(part: str) -> None:
-    assert isinstance(decide_adoption(replace(ground(), **{part: {}})), Wait)
+    nothing: dict[str, Any] = {part: {}}
+    assert isinstance(decide_adoption(replace(ground(), **nothing)), Wait)
 
 
 def test_a_seedlist_with_a_former_name_is_refused() -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import socket
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -499,7 +500,8 @@ def test_the_status(status: Object, created: int | None, rollout: bool, outdated
     [{"type": "OnDelete"}, {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}],
 )
 def test_revisions_that_differ_for_ever_are_no_rollout(strategy: Object) -> None:
-    obj = with_status(**{**DONE, "updateRevision": "b", "updatedReplicas": 1})
+    status: dict[str, Any] = {**DONE, "updateRevision": "b", "updatedReplicas": 1}
+    obj = with_status(**status)
     obj["spec"]["updateStrategy"] = strategy
     topology = discover(FakeKube(statefulset=obj)).topology()
     assert (topology.rollout, topology.outdated) == (False, True)
@@ -1423,7 +1425,7 @@ def test_while_a_secret_is_missing_the_set_is_not_read_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(discovery.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     kube = FakeKube(secret=Missing("secrets/couchdb in couch does not exist"))
     found = discover(kube)
     for _ in range(12):
@@ -1437,7 +1439,7 @@ def test_while_a_secret_is_missing_the_topology_is_that_of_a_moment_ago(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(discovery.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     missing = Missing("secrets/couchdb in couch does not exist")
     kube = FakeKube(statefulset=statefulset(env=[from_secret("COUCHDB_USER")]), secret=missing)
     found = discover(kube)

@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import json
+import os
 import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import trustme
 import yaml
 
 from couchdiscover.errors import NotYet, UsageProblem
-from couchdiscover.kube import client, kubeconfig, login
+from couchdiscover.kube import client, kubeconfig
 from couchdiscover.kube.client import DeniedForNow, Kube, Missing
 from couchdiscover.kube.kubeconfig import Access, find_access, proxy_for
 from couchdiscover.net.deadline import Deadline
@@ -383,7 +385,7 @@ def test_a_clients_certificate_is_left_nowhere(
         read(connect(over_tls(api, authority, token=None)))
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", load)
     if not in_memory:
-        monkeypatch.delattr(login.os, "memfd_create", raising=False)
+        monkeypatch.delattr(os, "memfd_create", raising=False)
     read(connect(over_tls(api, authority, token=None, **user)))
     assert modes == ([] if in_memory else [(0o600, 0o700)])
 
@@ -531,7 +533,7 @@ def test_a_server_that_asks_for_a_pause_gets_it(
 ) -> None:
     kube = connect(config(api.url))
     now = [1000.0]
-    monkeypatch.setattr(client.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     api.answers = [Response(status, {}, {"retry-after": "5"}), SECRET]
     for seconds, asked in ((0.0, 1), (4.9, 1), (0.2, 2)):
         now[0] += seconds
@@ -570,7 +572,7 @@ def test_what_is_missing_is_asked_for_once_a_second(
 ) -> None:
     kube = connect(config(api.url))
     now = [1000.0]
-    monkeypatch.setattr(client.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     api.answers = [MISSING]
     for _ in range(8):
         with pytest.raises(Missing, match="secrets/s in db does not exist"):
@@ -591,7 +593,7 @@ def test_only_denials_that_follow_one_another_add_up(
 ) -> None:
     kube = connect(config(api.url))
     now = [1000.0]
-    monkeypatch.setattr(client.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     for answer, name, kind in (
         (FORBIDDEN, "s", DeniedForNow),
         (outage, "another", NotYet),  # whatever was asked for meanwhile

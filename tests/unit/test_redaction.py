@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -12,7 +13,7 @@ from couchdiscover.output.redaction import MASK, Redactor
 
 SECRET = "pa$s/wörd \"and\" 'more'\\+€\n%"
 
-FORMS = {
+FORMS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "stripped": str.strip,
     "in a URL": lambda s: quote(s, safe=""),

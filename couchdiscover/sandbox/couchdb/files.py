@@ -214,6 +214,8 @@ def edit_document(
         network.member_changed(node, doc_id)
     elif path == "_dbs":
         network.spread(node, dbs=[doc_id])
+    else:
+        network.replication.written(node.name, path)
     done = {"ok": True, "id": doc_id, "rev": document.winner.name}
     if deleted:
         return Response(200, done)

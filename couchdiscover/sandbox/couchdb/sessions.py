@@ -5,19 +5,43 @@ sent when the setting changes, not at boot (CouchDB's source, src/couch/src/couc
 Before, only its own counts.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from couchdiscover.sandbox.couchdb.distribution import Distribution
-    from couchdiscover.sandbox.couchdb.member import Member
+from couchdiscover.sandbox.couchdb.config import Config
+from couchdiscover.sandbox.couchdb.versions import Traits
 
 SESSION_SECONDS = 600
+
+
+class Holder(Protocol):
+    """A node that has secrets."""
+
+    name: str
+    running: bool
+    frozen: bool
+    config: Config
+    traits: Traits
+    secrets: "Secrets"
+
+
+class Surroundings(Protocol):
+    """The nodes that can tell one another."""
+
+    links: dict[str, set[str]]
+
+    @property
+    def nodes(self) -> Mapping[str, Holder]:
+        """All of them, by name."""
+
+    def now(self) -> float:
+        """Seconds on a clock that only goes forward."""
 
 
 class Secrets:
     """The secrets that one node knows."""
 
-    def __init__(self, node: "Member", network: "Distribution") -> None:
+    def __init__(self, node: Holder, network: Surroundings) -> None:
         self._node = node
         self._network = network
         self.learn_at_boot = False
@@ -74,7 +98,7 @@ class Secrets:
             self.replaced[name, old] = self._network.now() + SESSION_SECONDS
         self._current[name] = secret
 
-    def _peers(self) -> list["Member"]:
+    def _peers(self) -> list[Holder]:
         if not self._node.traits.shares_secrets:
             return []
         network = self._network

@@ -1,0 +1,302 @@
+"""Observation: what lies on the volumes, as far as the decision may turn on it."""
+
+import contextlib
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from couchdiscover.couch.asking import Asker, node_of
+from couchdiscover.couch.client import CouchFailure, CouchNode
+from couchdiscover.couch.copies import Nodes, look_at
+from couchdiscover.couch.volumes import Part, read_histories, read_holdings, read_infos, read_volume
+from couchdiscover.decide.copies import lost_ranges, refilled, sample, unsourced
+from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.merging import unclear
+from couchdiscover.decide.verification import few_copies
+from couchdiscover.state.nodes import ClusterView, Copies, NodeView
+from couchdiscover.state.topology import Scope, Topology
+from couchdiscover.state.volumes import ShardFile, Volume
+
+SPREADING = (0.2, 0.5, 1.0, 2.0)
+"""Seconds after which a copy that is empty, while another is not, is looked at again: what has just
+been written, the design document of a new ``_users`` say, is on the other copies within these."""
+
+MOST_OTHERS = 20
+"""Members of other StatefulSets that are looked at."""
+
+
+def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """What lies on the volumes, as far as the decision may turn on it."""
+    view = _with_lone(asker, topology, view)
+    membership = Membership.of(topology, view)
+    wanted: dict[str, Part] = {}
+
+    def want(nodes: Iterable[NodeView], parts: Part) -> None:
+        for node in nodes:
+            wanted[node.pod] = wanted.get(node.pod, Part(0)) | parts
+
+    lone = [group.nodes[0] for group in membership.groups if len(group.names) == 1]
+    laden = [node for node in lone if node.volume is not None and node.volume.files]
+    if laden:
+        want(laden, Part.MAPS | Part.HISTORY | Part.UUID)
+        leaders = [group.coordinator for group in membership.groups if group.exists]
+        want(leaders or view.nodes[:1], Part.MAPS)
+    if asker.foresees:
+        clusters = [group for group in membership.groups if group.was_finished]
+        want([group.coordinator for group in clusters], Part.MAPS)
+    late = [node for node in view.nodes if node.overdue]
+    fellows = frozenset().union(*(node.overdue for node in late))
+    want([*late, *(node for node in view.nodes if node.name in fellows)], Part.MAPS)
+    away = [node for node in view.nodes if node.was_finished and not node.finished]
+    if membership.left_behind or away:
+        want(view.nodes, Part.FILES | Part.MAPS | Part.HISTORY | Part.UUID)
+    verified = _to_verify(asker, topology, view)
+    if verified:
+        want(verified, Part.FILES | Part.HISTORY)
+        leader = next((g.coordinator for g in membership.groups if verified[0] in g.nodes), None)
+        want([leader or verified[0]], Part.MAPS)
+        view = asker.each(
+            topology, view, verified, lambda client, node: replace(node, up=client.up())
+        )
+    if membership.elsewhere:
+        view = _with_others(asker, topology, view, membership)
+        view = _read(asker, topology, view, {node.pod: Part.UUID for node in view.nodes})
+        if Membership.of(topology, view).survey.clones:
+            want(view.nodes, Part.FILES | Part.MAPS | Part.HISTORY)
+    view = _read(asker, topology, view, wanted)
+    view = _with_blank(asker, topology, view)
+    if names := unclear(view.nodes):
+        read = [node for node in view.nodes if node.volume is not None and node.volume.maps]
+        view = asker.each(
+            topology,
+            view,
+            read,
+            lambda client, node: replace(
+                node, volume=read_histories(client, node.volume or Volume(), names)
+            ),
+        )
+    if verified:
+        view = _with_evidence(asker, topology, view)
+    return _with_suspects(asker, topology, view)
+
+
+def _with_suspects(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """Whether files that tell of volumes which changed places hold anything.
+
+    Empty ones, which CouchDB has made for what a map named once, are no sign. The first that holds
+    something is enough.
+    """
+
+    def asked(client: CouchNode, node: NodeView) -> NodeView:
+        volume = node.volume or Volume()
+        found = dict(volume.infos)
+        for file in sorted(suspects[node.pod]):
+            if file not in found:
+                found |= {f: i for f, i in read_infos(client, [file]).items() if i is not None}
+            if file not in found or not found[file].empty:
+                break
+        return replace(node, volume=replace(volume, infos=found))
+
+    suspects = Membership.of(topology, view).survey.suspects
+    return asker.each(topology, view, [n for n in view.nodes if n.pod in suspects], asked)
+
+
+def _with_lone(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """What nodes hold that list others, of which none is there: they are alone all the same."""
+    unknown = [n for n in Membership.of(topology, view).undetermined if n.volume is None]
+    return asker.each(
+        topology,
+        view,
+        unknown,
+        lambda client, node: replace(node, volume=read_holdings(client)),
+    )
+
+
+def _read(
+    asker: Asker, topology: Topology, view: ClusterView, wanted: Mapping[str, Part]
+) -> ClusterView:
+    return asker.each(
+        topology,
+        view,
+        [node for node in view.nodes if wanted.get(node.pod)],
+        lambda client, node: replace(
+            node, volume=read_volume(client, wanted[node.pod], node.volume)
+        ),
+    )
+
+
+def _with_blank(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """Which system databases with few copies hold documents: blank ones can be given more.
+
+    Through the cluster, since the copies may be on other nodes; what cannot be read may hold
+    anything.
+    """
+
+    def asked(client: CouchNode, node: NodeView) -> NodeView:
+        few = few_copies(membership, node, ahead=asker.foresees)
+        filled = set()
+        for name in few:
+            try:
+                if client.holds_documents(name):
+                    filled.add(name)
+            except CouchFailure:
+                filled.add(name)
+        volume = replace(node.volume or Volume(), filled=frozenset(filled))
+        return replace(node, volume=volume)
+
+    membership = Membership.of(topology, view)
+    nodes = [
+        node
+        for node in view.nodes
+        if node.finished and not node.alone and few_copies(membership, node, ahead=asker.foresees)
+    ]
+    return asker.each(topology, view, nodes[:1], asked)
+
+
+def _with_others(
+    asker: Asker, topology: Topology, view: ClusterView, membership: Membership
+) -> ClusterView:
+    """The volumes of connected members that are no pods of ours, through one of our nodes."""
+    others: dict[str, Volume] = {}
+
+    def asked(client: CouchNode, node: NodeView) -> NodeView:
+        for name in membership.elsewhere[:MOST_OTHERS]:
+            with contextlib.suppress(CouchFailure):
+                others[name] = Volume(uuid=client.dbs_info(name).uuid)
+        return node
+
+    connected = [n for n in view.nodes if not n.all_nodes.isdisjoint(membership.elsewhere)]
+    asker.each(topology, view, connected[:1], asked)
+    return replace(view, others=others)
+
+
+def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """Where a mark is missing: whether that volume was lost, or only never marked."""
+    verified = {node.pod for node in _to_verify(asker, topology, view)}
+    bare = [
+        node
+        for node in view.nodes
+        if node.pod in verified
+        and node.volume is not None
+        and node.volume.traces is not None
+        and (node.volume.mark is None or node.volume.mark.node != node.name)
+    ]
+    if bare:
+        wanted = {node.pod: Part.UUID for node in bare}
+        peers = [n for n in view.nodes if n.pod not in verified and n.finished]
+        wanted |= {node.pod: Part.FILES | Part.HISTORY for node in peers}
+        view = _read(asker, topology, view, wanted)
+    membership = Membership.of(topology, view)
+    bare = [node for node in bare if node.pod in membership.survey.unproven]
+    view = _sampled(asker, topology, view, membership, bare)
+    return _with_copies(asker, topology, view, verified)
+
+
+def _sampled(
+    asker: Asker,
+    topology: Topology,
+    view: ClusterView,
+    membership: Membership,
+    unmarked: list[NodeView],
+) -> ClusterView:
+    """A sample of the copies on volumes without a mark, and the other copies of their ranges.
+
+    System databases that a first run has just made are all there is; in a cluster that is older
+    than its marks there may be many.
+    """
+    survey = membership.survey
+    files: dict[str, set[ShardFile]] = {}
+    for node in unmarked:
+        found = survey.files(node.pod)
+        if found is None:
+            continue
+        for file in sample(found.named).files:
+            for other in view.nodes:
+                if file in survey.named_files(other.name):
+                    files.setdefault(other.pod, set()).add(file)
+
+    def asked(client: CouchNode, node: NodeView) -> NodeView:
+        infos = read_infos(client, files[node.pod])
+        there = {file: info for file, info in infos.items() if info is not None}
+        return replace(node, volume=replace(node.volume or Volume(), infos=there))
+
+    for pause in (*SPREADING, 0.0):
+        view = asker.each(topology, view, [n for n in view.nodes if n.pod in files], asked)
+        survey = Membership.of(topology, view).survey
+        if not any(survey.hollow(node.pod) for node in unmarked):
+            break
+        time.sleep(pause)
+    return view
+
+
+def _with_copies(
+    asker: Asker, topology: Topology, view: ClusterView, verified: Collection[str]
+) -> ClusterView:
+    """How far copies on volumes that were lost, or are damaged, are filled again."""
+    memory, survey = asker.memory, Membership.of(topology, view).survey
+    pods = (survey.lost.keys() | survey.damaged.keys()) & set(verified)
+    lost = frozenset(node.name for node in view.nodes if node.pod in pods) | memory.lost
+    if not lost:
+        return view
+    view = _with_spared_maps(asker, topology, view)
+    survey = Membership.of(topology, view).survey
+    maps = survey.all_maps
+    spared = [n for n in view.nodes if n.pod not in survey.lost]
+    if maps is None or not any(survey.volumes[node.pod].maps is not None for node in spared):
+        return view  # one that has just lost its volume may not know of all databases yet
+    names = {node.name: node for node in view.nodes}
+    nowhere = lost | frozenset(n.name for n in view.nodes if n.pod in survey.lost)
+    proof = refilled(maps.values(), nowhere, names.keys(), targets=lost)
+    memory.proof = memory.proof.over(proof) if memory.proof else proof
+    memory.lost = lost
+    clients = {
+        name: asker.fleet.node(pod, node.address)
+        for name, node in names.items()
+        if (pod := topology.pod(node.pod)) is not None
+    }
+    if not memory.proof.complete:
+        memory.proof = look_at(memory.proof, Nodes(clients, asker.fleet.patience))
+    proof = memory.proof
+    touched = {pair.file.database for pair in proof.pairs}
+    return replace(
+        view,
+        copies=Copies(
+            lost=lost,
+            databases=tuple(sorted(touched)),
+            left=proof.left(),
+            unsourced=unsourced(proof, maps.values(), nowhere),
+            total={name: proof.total(name) for name in lost},
+            progress=proof.progress(),
+            gone=lost_ranges(proof, maps.values(), nowhere),
+            synced=memory.synced,
+        ),
+    )
+
+
+def _with_spared_maps(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """The shard maps of one member that has not lost its volume: it knows of all databases."""
+    lost = Membership.of(topology, view).survey.lost
+    spared = [node for node in view.nodes if node.finished and node.pod not in lost]
+    if any(node.volume is not None and node.volume.maps is not None for node in spared):
+        return view
+    return _read(asker, topology, view, {node.pod: Part.MAPS for node in spared[:1]})
+
+
+def _to_verify(asker: Asker, topology: Topology, view: ClusterView) -> list[NodeView]:
+    """The nodes whose membership and set-up are as they should be: their volumes are next.
+
+    In scope ``pod`` that is the own node, and all of them where this run has finished the
+    cluster: whoever finishes verifies, and marks, everybody.
+    """
+    if asker.scope is Scope.POD and not asker.memory.finished_here:
+        own = node_of(view, topology.own or "")
+        lone_set = len(topology.expected) == 1
+        return [own] if own is not None and own.finished and (lone_set or not own.alone) else []
+    expected = frozenset(node.name for node in view.nodes)
+    whole = len(view.nodes) == len(topology.expected) and all(
+        node.finished
+        and expected <= node.cluster_nodes | {node.name}
+        and expected <= node.all_nodes | {node.name}
+        for node in view.nodes
+    )
+    return list(view.nodes) if whole else []

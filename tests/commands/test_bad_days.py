@@ -1,0 +1,715 @@
+"""Bad days: what can be lost, hidden or wrongly called done, each with its smallest situation."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from couchdiscover.sandbox import Sandbox
+from couchdiscover.sandbox.box import API, Proceed
+from couchdiscover.sandbox.http import Request, Response, Wire
+from tests.support.boxes import (
+    Make,
+    again,
+    ask,
+    asked,
+    assembled,
+    changes,
+    finish_by_hand,
+    finishes,
+    forget_member,
+    put,
+    whole,
+)
+from tests.support.command import Command, finish, until_said
+from tests.support.processes import Ended
+
+USER = {"name": "ann", "password": "x", "roles": [], "type": "user"}
+ANN = "/_users/org.couchdb.user:ann"
+DEAD = "couchdb@couchdb-9.couchdb.default.svc.cluster.local"
+QUICK = ("--timeout", "3s", "--request-timeout", "1s")
+
+Meddle = Callable[[str, Request], Response | Wire | None]
+
+
+def run(couchdiscover: Command, box: Sandbox, *arguments: str, pod: str | None = None) -> Ended:
+    """A run, whatever comes of it."""
+    return couchdiscover("run", "-o", "json", *arguments, environment=box.environment(pod))
+
+
+def check(couchdiscover: Command, box: Sandbox, *arguments: str) -> Ended:
+    """A check, which must write nothing."""
+    before = len(box.writes())
+    ended = couchdiscover("check", "-o", "json", *arguments, environment=box.environment())
+    sessions = [r for r in box.writes()[before:] if r.path != "/_session"]
+    assert sessions == []
+    return ended
+
+
+def kinds(ended: Ended) -> dict[str, str]:
+    return {each["finding"]: each["severity"] for each in ended.json["findings"]}
+
+
+def steps(ended: Ended) -> list[str]:
+    return [step["step"] for step in ended.json["steps"]]
+
+
+def meddle(box: Sandbox, answer: Meddle) -> None:
+    """Answers some requests otherwise: None lets them pass."""
+
+    async def intercept(pod: str, request: Request, proceed: Proceed) -> Response | Wire:
+        return answer(pod, request) or await proceed()
+
+    box.intercept = intercept
+
+
+def apart(box: Sandbox, *pods: str) -> None:
+    """Cuts these pods' nodes off from all others, as a network policy does."""
+    for pod in pods:
+        for other in box.pods:
+            if other not in pods:
+                box.network.cut(box.node(pod).name, box.node(other).name)
+
+
+def not_running(box: Sandbox, *pods: str) -> None:
+    """Their pods are not there yet, and their volumes are: no address is published."""
+    for pod in pods:
+        box.stop(pod)
+        box.set_phase(pod, "pending")
+
+
+def comes(box: Sandbox, pod: str) -> None:
+    box.set_phase(pod, "running")
+    box.start(pod)
+
+
+def rolling(box: Sandbox, *, under_way: bool = True) -> None:
+    """The StatefulSet's status says that a rollout is under way, or that it is over."""
+    found = box.api.get("StatefulSet", "default", "couchdb")
+    current = found["status"]["updateRevision"].removesuffix("-new")
+    found["status"]["currentRevision"] = current
+    found["status"]["updateRevision"] = f"{current}-new" if under_way else current
+    found["status"]["updatedReplicas"] = 1 if under_way else box.replicas
+    box.api.put(found)
+
+
+def aged(box: Sandbox) -> None:
+    """The StatefulSet is years old."""
+    found = box.api.get("StatefulSet", "default", "couchdb")
+    found["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
+    box.api.put(found)
+
+
+def readable(box: Sandbox, pod: str, path: str) -> bool:
+    return asked(box, pod, path).status_code == 200
+
+
+# --- volumes that were lost (0) ---------------------------------------------------------------
+
+
+def test_a_lost_volume_is_not_verified_before_its_copies_are(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    put(box, "couchdb-0", "/orders")
+    for number in range(6):
+        put(box, "couchdb-0", f"/orders/order-{number}", {"number": number})
+    box.hold_filling("couchdb-1", 1)
+    box.lose_volume("couchdb-1")
+    ended = run(couchdiscover, box, "--timeout", "4s")
+    assert ended.code == 4, ended.err
+    assert "its volume was lost" in ended.json["message"]
+    assert "couchdb-1" in ended.json["message"]
+    found = check(couchdiscover, box)
+    assert (found.code, kinds(found)["volume_lost"]) == (3, "fault"), found.err
+    process = couchdiscover.start("-o", "json", environment=box.environment())
+    until_said(process, "waiting for couchdb-1 to have its copies again")
+    box.release_filling("couchdb-1")
+    ended = finish(process)
+    assert ended.code == 0, ended.err
+    whole(box)
+    again(couchdiscover, box)
+    assert check(couchdiscover, box).code == 0
+
+
+# --- pods that cannot start, clusters that split (1 to 10) ------------------------------------
+
+
+def test_1_all_pods_were_gone_and_come_back_one_by_one(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """The first of them cannot open the databases, whose copies are on the others."""
+    box = assembled(couchdiscover, sandbox(4, node_options={"n": 2}))
+    before = len(changes(box))
+    not_running(box, *box.pods)
+    comes(box, "couchdb-0")
+    assert box.node("couchdb-0").state == "cluster_enabled"
+    first = run(couchdiscover, box, "--timeout", "20s", pod="couchdb-0")
+    assert first.code == 0, first.err
+    assert any("cannot open" in warning for warning in first.json["warnings"])
+    for pod in box.pods[1:]:
+        comes(box, pod)
+        ended = run(couchdiscover, box, "--timeout", "20s", pod=pod)
+        assert ended.code == 0, ended.err
+    assert changes(box)[before:] == []
+    whole(box)
+
+
+def test_2_a_fresh_first_pod_waits_for_peers_that_may_hold_a_cluster(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    apart(box, "couchdb-0")
+    box.lose_volume("couchdb-0")
+    back = threading.Event()
+    meddle(
+        box,
+        lambda pod, request: (
+            Wire(reset=True) if pod not in (API, "couchdb-0") and not back.is_set() else None
+        ),
+    )
+    finished = finishes(box)
+    process = couchdiscover.start("-o", "json", environment=box.environment("couchdb-0"))
+    until_said(process, "waiting for couchdb-1 to answer")
+    for pod in box.pods[1:]:
+        box.network.heal(box.node("couchdb-0").name, box.node(pod).name)
+    back.set()
+    ended = finish(process)
+    assert ended.code == 0, ended.err
+    assert finishes(box) == finished
+    assert set(box.node("couchdb-0").members) == {box.node(pod).name for pod in box.pods}
+
+
+def test_2_at_the_deadline_it_goes_on_and_says_what_it_could_not_see(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    apart(box, "couchdb-0")
+    box.lose_volume("couchdb-0")
+    meddle(box, lambda pod, request: Wire(reset=True) if pod not in (API, "couchdb-0") else None)
+    before = len(box.writes())
+    ended = run(couchdiscover, box, *QUICK, pod="couchdb-0")
+    assert ended.code == 0, ended.err
+    (warning,) = [w for w in ended.json["warnings"] if "could not see" in w]
+    assert "couchdb-1" in warning
+    assert "couchdb-2" in warning
+    assert box.writes()[before:] == []
+    other = run(couchdiscover, box, *QUICK, pod="couchdb-1")
+    assert other.code == 4, "only the lowest ordinal may go on"
+
+
+def test_2_a_refused_login_is_no_missing_cluster(sandbox: Make, couchdiscover: Command) -> None:
+    box = sandbox(2, pod_options={"couchdb-1": {"password": "another"}})
+    ended = run(couchdiscover, box, "--timeout", "10s", pod="couchdb-0")
+    assert ended.code == 5, ended.err
+    assert "couchdb-1" in ended.json["message"]
+    assert box.writes() == []
+
+
+def test_3_a_removed_member_to_which_maps_are_pushed_is_no_cluster_of_its_own(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """CouchDB 3.4 and 3.3 do so: it reports a finished cluster, and holds nothing."""
+    box = assembled(couchdiscover, sandbox(3, node_options={"version": "3.4.3"}))
+    box.stop("couchdb-2")
+    forget_member(box, "couchdb-0", box.node("couchdb-2").name)
+    while len(ask(box, "couchdb-1", "/_membership")["cluster_nodes"]) > 2:
+        time.sleep(0.05)
+    for number in range(3):
+        put(box, "couchdb-0", f"/orders-{number}")
+    box.lose_volume("couchdb-2")
+    box.start("couchdb-2")
+    box.node("couchdb-2").dbs.absorb(box.node("couchdb-0").dbs)
+    assert box.node("couchdb-2").state == "cluster_finished"
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert "add_node" in steps(ended)
+    whole(box)
+
+
+def test_4_a_coordinator_whose_databases_are_hidden_is_not_taken_for_empty(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(2)
+    finish_by_hand(box, "couchdb-0")
+    put(box, "couchdb-0", ANN, USER)
+    put(box, "couchdb-1", "/_users")
+    box.node("couchdb-0").config.set("couchdb", "maintenance_mode", "true")
+    for pod in (None, "couchdb-1"):
+        ended = run(couchdiscover, box, *QUICK, pod=pod)
+        assert ended.code == 6, ended.err
+        assert set(box.node("couchdb-1").members) == {box.node("couchdb-1").name}
+    box.node("couchdb-0").config.set("couchdb", "maintenance_mode", "false")
+    assert readable(box, "couchdb-0", ANN)
+
+
+def test_4_what_cannot_be_read_is_waited_for_and_named(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(2)
+    finish_by_hand(box, "couchdb-0")
+    put(box, "couchdb-0", ANN, USER)
+    put(box, "couchdb-1", "/_users")
+    before = len(box.writes())
+    meddle(
+        box,
+        lambda pod, request: (
+            Response(500, {"error": "badarg", "reason": "odd"})
+            if pod == "couchdb-0" and "/_dbs/_all_docs" in request.path
+            else None
+        ),
+    )
+    ended = run(couchdiscover, box, *QUICK)
+    assert ended.code == 4, ended.err
+    message = ended.json["message"]
+    assert "to tell what couchdb-0 holds" in message or "couchdb-0 to tell what it" in message
+    assert box.writes()[before:] == []
+
+
+def test_5_a_secret_in_the_old_section_is_taken_over(sandbox: Make, couchdiscover: Command) -> None:
+    old = {"couch_httpd_auth": {"secret": "of-the-old-section"}}
+    box = sandbox(3, secret=False, node_options={"ini": old})
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert steps(ended).count("set_secret") == 1
+    whole(box)
+    secret = box.node("couchdb-2").config.get("chttpd_auth", "secret")
+    assert secret == "of-the-old-section"
+    again(couchdiscover, box)
+
+
+def stale(box: Sandbox, ordinal: int, other: int, fresh: Callable[[], bool]) -> None:
+    """One pod's address is published as another's, as long as the slices are behind."""
+
+    async def intercept(pod: str, request: Request, proceed: Proceed) -> Response | Wire:
+        answer = await proceed()
+        if pod != API or "/endpointslices" not in request.path or fresh():
+            return answer
+        assert isinstance(answer, Response)
+        mine, theirs = (box.address(f"couchdb-{n}")[0] for n in (ordinal, other))
+        text = answer.encode().decode()
+        body = text.partition("\r\n\r\n")[2].replace(f'"{mine}"', f'"{theirs}"')
+        return Response(200, body.encode(), {"content-type": "application/json"})
+
+    box.intercept = intercept
+
+
+def test_6_an_address_that_is_another_pods_by_now_is_waited_out(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(3)
+    fresh = threading.Event()
+    stale(box, 1, 2, fresh.is_set)
+    process = couchdiscover.start("-o", "json", environment=box.environment())
+    until_said(process, "waiting for couchdb-1 to be published at an address of its own")
+    assert box.writes() == []
+    fresh.set()
+    ended = finish(process)
+    assert ended.code == 0, ended.err
+    whole(box)
+
+
+def test_6_the_own_pod_is_asked_at_its_own_address(sandbox: Make, couchdiscover: Command) -> None:
+    box = sandbox(2)
+    assert run(couchdiscover, box, "--size", "1").code == 0
+    stale(box, 1, 0, lambda: False)
+    ended = run(couchdiscover, box, "--timeout", "10s", pod="couchdb-1")
+    assert ended.code == 0, ended.err
+    assert box.node("couchdb-0").name in box.node("couchdb-1").members
+
+
+def test_7_a_seedlist_of_pods_that_do_not_exist_yet(sandbox: Make, couchdiscover: Command) -> None:
+    names = tuple(f"couchdb@couchdb-{n}.couchdb.default.svc.cluster.local" for n in range(3))
+    box = sandbox(3, running=False, node_options={"seedlist": names})
+    for pod in box.pods:
+        box.delete(pod)
+    for pod in box.pods:
+        box.start(pod)
+        ended = run(couchdiscover, box, "--timeout", "20s", pod=pod)
+        assert ended.code == 0, ended.err
+    whole(box)
+    assert finishes(box) == {"couchdb-0"}
+
+
+def test_8_of_two_clusters_the_majoritys_pods_go_on(sandbox: Make, couchdiscover: Command) -> None:
+    box = assembled(couchdiscover, sandbox(2))
+    box.scale(3)
+    finish_by_hand(box, "couchdb-2")
+    put(box, "couchdb-2", "/orders")
+    before = len(changes(box))
+    ended = run(couchdiscover, box, pod="couchdb-0")
+    assert ended.code == 0, ended.err
+    assert any("2 clusters" in warning for warning in ended.json["warnings"])
+    for pod in ("couchdb-2", None):
+        ended = run(couchdiscover, box, pod=pod)
+        assert ended.code == 6, ended.err
+        assert "2 clusters" in ended.json["message"]
+    assert changes(box)[before:] == []
+
+
+def test_9_a_lower_ordinal_that_refuses_the_login_is_not_finished_over(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(3, pod_options={"couchdb-0": {"password": "another"}})
+    for pod, other in (("couchdb-1", 0), ("couchdb-2", 0), ("couchdb-2", 1)):
+        asked(box, pod, f"/_node/_local/_nodes/{box.node(f'couchdb-{other}').name}", "PUT", {})
+    time.sleep(0.3)
+    assert {len(box.node(pod).members) for pod in box.pods} == {3}
+    before = len(changes(box))
+    for pod in ("couchdb-1", "couchdb-2", None):
+        ended = run(couchdiscover, box, *QUICK, pod=pod)
+        assert ended.code in (4, 5), ended.err
+    assert changes(box)[before:] == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_10_members_of_another_statefulset_are_left_alone(
+    sandbox: Make, couchdiscover: Command, finished: bool
+) -> None:
+    box = sandbox(2)
+    other = sandbox(1, statefulset="zone-b", beside=box)
+    name = other.node("zone-b-0").name
+    if finished:
+        assembled(couchdiscover, box)
+    put(box, "couchdb-0", f"/_node/_local/_nodes/{name}", {})
+    time.sleep(0.3)
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert any(name in warning for warning in ended.json["warnings"])
+    assert "delete" not in ended.out
+    assert name in box.node("couchdb-1").members
+    found = check(couchdiscover, box)
+    assert found.code == 0, found.err
+    assert kinds(found)["elsewhere"] == "info"
+
+
+# --- identity and credentials (12 to 19) ------------------------------------------------------
+
+
+def rotated(couchdiscover: Command, box: Sandbox, pod: str) -> Sandbox:
+    """COUCHDB_SECRET was changed, and one pod has been restarted since."""
+    assembled(couchdiscover, box)
+    box.node(pod).config.set("chttpd_auth", "secret", "the-new-secret")
+    return box
+
+
+def test_12_a_rotated_secret_is_not_undone(sandbox: Make, couchdiscover: Command) -> None:
+    box = rotated(couchdiscover, sandbox(3, node_options={"version": "3.4.3"}), "couchdb-2")
+    before = len(box.writes())
+    own = run(couchdiscover, box, pod="couchdb-2")
+    assert own.code == 0, own.err
+    assert any("secret that its environment sets" in w for w in own.json["warnings"])
+    ended = run(couchdiscover, box)
+    assert ended.code == 3, ended.err
+    assert "kubectl rollout restart statefulset/couchdb" in ended.json["message"]
+    written = [r for r in changes(box, before) if r.path != "/_session"]
+    assert written == []
+    assert box.node("couchdb-2").config.secret == "the-new-secret"
+    assert kinds(check(couchdiscover, box))["secrets_differ"] == "fault"
+
+
+def test_13_a_hash_of_another_scheme_is_left_alone(sandbox: Make, couchdiscover: Command) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    old = "-pbkdf2-5eb63bbbe01eeed093cb22bb8f5acdc3,0123456789abcdef,10"
+    node = box.node("couchdb-1")
+    meddle(
+        box,
+        lambda pod, request: (
+            Response(200, {**node.config.sections, "admins": {"admin": old}}, dict(SERVER))
+            if pod == "couchdb-1" and request.path == "/_node/_local/_config"
+            else None
+        ),
+    )
+    before = len(changes(box))
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    (warning,) = [w for w in ended.json["warnings"] if "password hashes" in w]
+    assert "couchdb-1" in warning
+    assert "of another scheme" in warning
+    assert [r for r in changes(box)[before:] if r.path != "/_session"] == []
+
+
+def test_13_a_fresh_set_of_mixed_versions_locks_nobody_out(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(3, pod_options={"couchdb-1": {"version": "3.3.3"}})
+    ended = run(couchdiscover, box, "--timeout", "10s")
+    assert ended.code == 0, ended.err
+    for pod in box.pods:
+        assert readable(box, pod, "/_node/_local"), f"the right password is refused at {pod}"
+
+
+SERVER = {"server": "CouchDB/3.3.3 (Erlang OTP/25)"}
+
+
+def test_14_repair_from_a_pod_that_is_none_or_silent(sandbox: Make, couchdiscover: Command) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    box.node("couchdb-1").config.set("couchdb", "uuid", "b" * 32)
+    before = len(changes(box))
+    mistaken = run(couchdiscover, box, "--repair-from", "couchdb-11")
+    assert mistaken.code == 2, mistaken.err
+    assert "couchdb-11" in mistaken.json["message"]
+    box.stop("couchdb-2")
+    silent = run(couchdiscover, box, *QUICK, "--repair-from", "couchdb-2")
+    assert silent.code == 4, silent.err
+    own = run(couchdiscover, box, *QUICK, "--repair-from", "couchdb-2", pod="couchdb-1")
+    assert own.code == 0, own.err
+    assert changes(box)[before:] == []
+    assert any("couchdb-2" in warning for warning in own.json["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, "no administrator"), (401, "authentication_handlers")]
+)
+def test_16_you_are_not_a_server_admin(
+    sandbox: Make, couchdiscover: Command, status: int, words: str
+) -> None:
+    box = sandbox(1)
+    answer = {"error": "unauthorized", "reason": "You are not a server admin."}
+    meddle(box, lambda pod, request: Response(status, answer) if pod != API else None)
+    ended = run(couchdiscover, box)
+    assert ended.code == 5, ended.err
+    assert words in ended.json["message"]
+    assert "locked" not in ended.json["message"]
+
+
+def test_19_a_check_that_waits_for_a_new_password_locks_nobody_out(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = assembled(couchdiscover, sandbox(2))
+    rolling(box)
+    wrong = {"COUCHDB_USER": "admin", "COUCHDB_PASSWORD": "of yesterday"}
+    ended = couchdiscover(
+        "check", "--wait", "--timeout", "8s", environment=box.environment() | wrong
+    )
+    assert ended.code == 4, ended.err
+    for pod in box.pods:
+        assert 1 <= len([r for r in box.node(pod).requests if r.user_ok is False]) <= 3
+    assert check(couchdiscover, box).code == 0, "the account is not locked"
+
+
+# --- seen on real pods (26), and what is said (35) --------------------------------------------
+
+
+def test_26_a_job_repairs_nothing_while_a_rollout_is_under_way(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    box.node("couchdb-1").config.set("couchdb", "uuid", "b" * 32)
+    before = len(changes(box))
+    rolling(box)
+    process = couchdiscover.start("-o", "json", environment=box.environment())
+    until_said(process, "rollout of StatefulSet couchdb to end")
+    assert changes(box)[before:] == []
+    rolling(box, under_way=False)
+    ended = finish(process)
+    assert ended.code == 0, ended.err
+    whole(box)
+
+
+def test_35_one_look_makes_no_uuid(sandbox: Make, couchdiscover: Command) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    for pod in box.pods:
+        box.node(pod).config.delete("couchdb", "uuid")
+    before = len(box.requests())
+    for command in (["run", "--timeout", "0"], ["plan"], ["check"]):
+        couchdiscover(*command, environment=box.environment())
+    assert "/" not in [request.path for request in box.requests()[before:]]
+    assert run(couchdiscover, box).code == 0
+    whole(box)
+
+
+def test_35_a_plan_warns_of_all_that_the_run_warns_of(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = assembled(couchdiscover, sandbox(3, secret=False, cookie=None))
+    box.scale(4)
+    for pod, uuid in zip(box.pods, "abcd", strict=True):
+        box.node(pod).config.set("couchdb", "uuid", uuid * 32)
+    plan = couchdiscover("plan", "-o", "json", environment=box.environment())
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert any("no shards on couchdb-3" in warning for warning in ended.json["warnings"])
+    assert any("no majority" in warning for warning in ended.json["warnings"])
+    assert set(plan.json["warnings"]) == set(ended.json["warnings"])
+
+
+# --- from the field ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-0", "couchdb-1"])
+def test_two_nodes_that_share_a_dead_name_are_two_clusters(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    box = sandbox(2)
+    for each in box.pods:
+        for database in ("_users", "_replicator", "orders"):
+            put(box, each, f"/{database}")
+        put(box, each, ANN, USER)
+        put(box, each, f"/orders/of-{each}", {"pod": each})
+        put(box, each, f"/_node/_local/_nodes/{DEAD}", {})
+        time.sleep(1.1)  # a database's files are named by the second
+    before = len(box.writes())
+    ended = run(couchdiscover, box, *QUICK, pod=pod)
+    assert ended.code == 6, ended.err
+    assert "2 clusters" in ended.json["message"]
+    assert box.writes()[before:] == []
+    for each in box.pods:
+        assert readable(box, each, f"/orders/of-{each}")
+        assert set(box.node(each).members) == {box.node(each).name, DEAD}
+
+
+def test_a_blank_database_on_one_pod_is_joined_and_gets_its_copies(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(3)
+    put(box, "couchdb-1", "/_users")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    whole(box)
+    found = check(couchdiscover, box)
+    assert (found.code, found.json["findings"]) == (0, []), found.err
+    again(couchdiscover, box)
+
+
+@pytest.mark.parametrize("databases", [["_users"], ["_users", "_replicator"]])
+def test_blank_databases_made_on_each_are_refused_with_their_cause(
+    sandbox: Make, couchdiscover: Command, databases: list[str]
+) -> None:
+    box = sandbox(3)
+    for pod in box.pods:
+        for name in databases:
+            put(box, pod, f"/{name}")
+    for pod in (None, "couchdb-2"):
+        ended = run(couchdiscover, box, *QUICK, pod=pod)
+        assert ended.code == 6, ended.err
+        assert f"have {', '.join(sorted(databases))} each, made apart" in ended.json["message"]
+        assert "empty volume" not in ended.json["message"]
+
+
+def test_an_old_volume_that_comes_back_is_not_called_verified(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """The map of a database was made anew meanwhile: CouchDB merges the two at boot."""
+    box = assembled(couchdiscover, sandbox(3))
+    put(box, "couchdb-0", "/orders")
+    old = box.volume("couchdb-2")
+    box.stop("couchdb-2")
+    document = ask(box, "couchdb-0", "/_node/_local/_dbs/orders")
+    ask(box, "couchdb-0", f"/_node/_local/_dbs/orders?rev={document['_rev']}", "DELETE")
+    time.sleep(1.1)
+    put(box, "couchdb-0", "/orders")
+    box.restore("couchdb-2", conflicting(old))
+    box.start("couchdb-2")
+    time.sleep(0.5)
+    assert "_conflicts" in ask(box, "couchdb-0", "/_node/_local/_dbs/orders?conflicts=true")
+    ended = run(couchdiscover, box, *QUICK)
+    found = check(couchdiscover, box)
+    assert (ended.code, found.code) == (3, 3), ended.err
+    assert "orders" in ended.json["message"]
+    assert kinds(found)["conflicting_shard_maps"] == "fault"
+    own = run(couchdiscover, box, *QUICK, pod="couchdb-2")
+    assert own.code == 0, "a pod must be able to start"
+    assert any("orders" in warning for warning in own.json["warnings"])
+
+
+def conflicting(volume: Any) -> Any:
+    """The volume with an edit of its own of the map of ``orders``."""
+    from couchdiscover.sandbox.couchdb.documents import edit
+
+    old = volume.dbs.get("orders")
+    volume.dbs.put(edit(old, "orders", {**old.winner.body, "edited": True}, old.winner.name))
+    return volume
+
+
+def test_a_scale_up_from_one_is_called_whole_by_both(sandbox: Make, couchdiscover: Command) -> None:
+    box = assembled(couchdiscover, sandbox(1))
+    put(box, "couchdb-0", ANN, USER)
+    box.scale(3)
+    ended = run(couchdiscover, box)
+    found = check(couchdiscover, box)
+    assert (ended.code, found.code) == (0, 0), found.err
+    assert kinds(found) == {"fewer_copies": "warning"}
+    for pod in box.pods:
+        assert readable(box, pod, ANN)
+
+
+def test_a_seedlist_of_another_domain_is_told(sandbox: Make, couchdiscover: Command) -> None:
+    """/_up answers 404 for ever: no probe and no load balancer takes such a node for ready."""
+    box = assembled(couchdiscover, sandbox(2))
+    meddle(
+        box,
+        lambda pod, request: (
+            Response(404, {"status": "seeding", "seeds": {}}) if request.path == "/_up" else None
+        ),
+    )
+    ended, found = run(couchdiscover, box, *QUICK), check(couchdiscover, box)
+    assert (ended.code, found.code) == (3, 3), ended.err
+    assert "seedlist" in ended.json["message"]
+    assert kinds(found)["seeding"] == "fault"
+    own = run(couchdiscover, box, pod="couchdb-0")
+    assert own.code == 0, own.err
+    assert any("seedlist" in warning for warning in own.json["warnings"])
+
+
+READ_ONLY = {"error": "error", "reason": "{badmatch,{error,eacces}}"}
+FULL = {"error": "error", "reason": "{badmatch,{error,enospc}}"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"), [(READ_ONLY, "ini files are read-only"), (FULL, "no space is left")]
+)
+def test_a_configuration_that_cannot_be_written_is_named(
+    sandbox: Make, couchdiscover: Command, reason: dict[str, str], words: str
+) -> None:
+    box = assembled(couchdiscover, sandbox(2))
+    box.node("couchdb-1").config.set("couchdb", "uuid", "b" * 32)
+    meddle(
+        box,
+        lambda pod, request: (
+            Response(500, reason)
+            if request.method == "PUT" and "/_config/" in request.path
+            else None
+        ),
+    )
+    ended = run(couchdiscover, box, *QUICK)
+    assert ended.code == 4, ended.err
+    assert words in ended.json["message"]
+
+
+def test_a_write_that_timed_out_and_did_its_work_is_among_the_steps(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(2)
+    slow = threading.Event()
+
+    async def late(pod: str, request: Request, proceed: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await proceed()
+        if request.method == "PUT" and "/_nodes/" in request.path and not slow.is_set():
+            slow.set()
+            await asyncio.sleep(2)
+        return answer
+
+    box.intercept = late
+    ended = run(couchdiscover, box, "--request-timeout", "1s")
+    assert ended.code == 0, ended.err
+    assert slow.is_set()
+    assert steps(ended) == ["add_node", "finish_cluster"]
+
+
+def test_a_set_that_is_born_twice(sandbox: Make, couchdiscover: Command) -> None:
+    """All volumes are gone: an empty cluster in their place must not pass unseen."""
+    box = sandbox(2)
+    aged(box)
+    refused = run(couchdiscover, box, "--cluster-state", "existing")
+    assert refused.code == 6, refused.err
+    assert "were the volumes lost" in refused.json["message"]
+    assert box.writes() == []
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert any("years old" in w or "days old" in w for w in ended.json["warnings"])
+    again_ = run(couchdiscover, box, "--cluster-state", "existing")
+    assert (again_.code, again_.json["steps"]) == (0, []), again_.err

@@ -1,0 +1,135 @@
+"""https: nodes with certificates of their own, and TLS that a proxy in front of them ends.
+
+The names in the certificates are the pods' host names; who asks connects to their addresses.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+
+from couchdiscover.sandbox import Sandbox
+from tests.support.boxes import Make
+from tests.support.command import Command
+from tests.support.processes import Ended
+
+DOMAIN = "couchdb.default.svc.cluster.local"
+
+
+class Authority:
+    """A CA of the test's own, and what it has issued."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "ca.pem"
+        self._ca = trustme.CA()
+        self._ca.cert_pem.write_to_path(self.file)
+
+    def pem(self, *names: str) -> Path:
+        """A file with a key and its certificate for these names."""
+        path = self.folder / f"{names[0]}.pem"
+        self._ca.issue_cert(*names).private_key_and_cert_chain_pem.write_to_path(path)
+        return path
+
+    def context(self, *names: str) -> ssl.SSLContext:
+        """The same for a server of this process."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.pem(*names))
+        return context
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A CA."""
+    return Authority(tmp_path)
+
+
+@pytest.fixture(params=["own certificates", "a proxy in front"])
+def https(request: pytest.FixtureRequest, any_sandbox: Make, authority: Authority) -> Make:
+    """Makes sandboxes whose nodes are reached by https, real ones in both ways.
+
+    A simulated node has no process of its own: its listener is both.
+    """
+    everybody = [f"couchdb-{n}.{DOMAIN}" for n in range(4)]
+
+    def make(nodes: int, **options: Any) -> Sandbox:
+        real = getattr(any_sandbox, "keywords", {}).get("real") is not None
+        if request.param == "own certificates" and real:
+            return any_sandbox(nodes, certificates=authority.pem, **options)
+        if request.param == "own certificates":
+            pytest.skip("a simulated node's listener is a proxy in front")
+        options |= {"front": True} if real else {}
+        return any_sandbox(nodes, tls=authority.context(*everybody), **options)
+
+    return make
+
+
+def run(couchdiscover: Command, box: Sandbox, ca: Path, pod: str | None = None) -> list[str]:
+    """A run that trusts this CA alone, and a second one that finds nothing; the first's steps."""
+    arguments = ("--ca-file", str(ca), "-o", "json")
+    first = couchdiscover(*arguments, environment=box.environment(pod))
+    assert first.code == 0, first.err
+    second = couchdiscover(*arguments, environment=box.environment(pod))
+    assert (second.code, second.json["steps"]) == (0, []), second.err
+    return [f"{step['step']} {step['node']}" for step in first.json["steps"]]
+
+
+def whole(couchdiscover: Command, box: Sandbox, ca: Path) -> None:
+    """Every node is a finished member, and a document is read through each of them."""
+    arguments = ("check", "--write", "--ca-file", str(ca), "-o", "json")
+    ended: Ended = couchdiscover(*arguments, environment=box.environment())
+    assert ended.code == 0, ended.err
+    assert {node["members"] for node in ended.json["nodes"]} == {len(box.pods)}
+    for pod in box.pods:
+        host, port = box.address(pod)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://{host}:{port}/_up", timeout=10)
+
+
+def test_a_fresh_set_a_scale_up_and_a_rolling_restart(
+    https: Make, authority: Authority, couchdiscover: Command
+) -> None:
+    box = https(2)
+    assert run(couchdiscover, box, authority.file)[-1] == "finish_cluster couchdb-0"
+    whole(couchdiscover, box, authority.file)
+    box.scale(3)
+    steps = run(couchdiscover, box, authority.file, "couchdb-2")
+    assert steps[:2] == ["add_node couchdb-2", "sync_identity couchdb-2"]
+    whole(couchdiscover, box, authority.file)
+    for pod in reversed(box.pods):
+        box.restart(pod)
+        run(couchdiscover, box, authority.file, pod)
+    run(couchdiscover, box, authority.file)
+    whole(couchdiscover, box, authority.file)
+
+
+def test_a_node_with_another_pods_certificate_gets_no_password(
+    any_sandbox: Make, authority: Authority, couchdiscover: Command
+) -> None:
+    if getattr(any_sandbox, "keywords", {}).get("real") is None:
+        box = any_sandbox(2, tls=authority.context(f"couchdb-1.{DOMAIN}"))
+    else:
+        box = any_sandbox(2, certificates=lambda host: authority.pem(f"couchdb-1.{DOMAIN}"))
+    arguments = ("--ca-file", str(authority.file), "--timeout", "8s", "-o", "json")
+    ended = couchdiscover(*arguments, environment=box.environment())
+    assert ended.code == 4, ended.err
+    assert "couchdb-0" in ended.json["message"]
+    assert "certificate" in ended.json["message"]
+    assert ended.json["steps"] == []
+
+
+def test_a_ca_that_is_not_told_is_not_trusted(
+    any_sandbox: Make, authority: Authority, couchdiscover: Command
+) -> None:
+    if getattr(any_sandbox, "keywords", {}).get("real") is None:
+        box = any_sandbox(1, tls=authority.context(f"couchdb-0.{DOMAIN}"))
+    else:
+        box = any_sandbox(1, certificates=authority.pem)
+    ended = couchdiscover("--timeout", "8s", "-o", "json", environment=box.environment())
+    assert ended.code == 4, ended.err
+    assert "certificate" in ended.json["message"]
+    skipped = couchdiscover("--insecure-skip-tls-verify", environment=box.environment())
+    assert skipped.code == 0, skipped.err

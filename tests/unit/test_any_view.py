@@ -1,0 +1,181 @@
+"""The decision over any view that hypothesis thinks of: lawful, and with an end."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from couchdiscover.decide.decision import decide
+from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.simulation import after
+from couchdiscover.state.nodes import (
+    SYSTEM_DATABASES,
+    ClusterView,
+    Hash,
+    Identity,
+    LoginRefused,
+    NodeView,
+    SetupState,
+    Unreachable,
+)
+from couchdiscover.state.steps import (
+    AddNode,
+    Do,
+    Done,
+    FinishCluster,
+    SetSecret,
+    SyncIdentity,
+    Wait,
+)
+from couchdiscover.state.topology import Scope, Topology
+from couchdiscover.state.volumes import Volume
+from tests.support.decisions import (
+    down,
+    erlang_name,
+    holding,
+    names,
+    node,
+    read,
+    topology,
+    unmade,
+    view,
+)
+
+STATES = st.sampled_from(list(SetupState))
+PARTS = st.sampled_from(["files", "maps", "filled", "traces", "uuid", "mark"])
+
+
+DATABASES = st.sets(st.sampled_from(["_users", "_replicator", "_global_changes", "orders"]))
+
+
+@st.composite
+def identities(draw: st.DrawFn) -> Identity:
+    value = st.sampled_from(["a", "b", None])
+    admin = draw(value)
+    return Identity(Hash(admin) if admin else None, draw(value), draw(value))
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Topology, ClusterView, Scope]:
+    size = draw(st.integers(1, 5))
+    scope = draw(st.sampled_from(Scope))
+    own = draw(st.integers(0, size - 1)) if scope is Scope.POD else None
+    everybody = [*(erlang_name(n) for n in range(size)), erlang_name(9)]
+    normal = draw(st.booleans())  # mostly sane sets, or else the refusals hide everything
+    sights: list[NodeView | Unreachable | LoginRefused] = []
+    for n in range(size):
+        fate = draw(st.sampled_from(["up", "up", "up", "up", "down", "refused"]))
+        if fate == "down":
+            sights.append(down(n))
+            continue
+        if fate == "refused":
+            sights.append(LoginRefused(f"couchdb-{n}", "refused"))
+            continue
+        pool = everybody[:size] if normal else everybody
+        members = frozenset(draw(st.sets(st.sampled_from(pool)))) | names(n)
+        if normal and draw(st.booleans()):
+            members = frozenset(everybody[:size]) if draw(st.booleans()) else names(n)
+        connected = frozenset(draw(st.sets(st.sampled_from(pool)))) | names(n)
+        if draw(st.booleans()):
+            connected = members
+        state = draw(
+            st.sampled_from([SetupState.ENABLED, SetupState.FINISHED]) if normal else STATES
+        )
+        seen = node(n, members, state=state, connected=connected, identity=draw(identities()))
+        if draw(st.booleans()):
+            late = frozenset(draw(st.sets(st.sampled_from(everybody)))) - members
+            seen = replace(seen, overdue=late)
+        if seen.alone:
+            databases = frozenset() if normal else frozenset(draw(DATABASES))
+            filled = databases & frozenset(draw(DATABASES))
+            laid = holding(*databases, suffix=f".{n}")
+            volume = replace(laid, filled=filled & SYSTEM_DATABASES)
+            seen = read(replace(seen, volume=volume))
+        if not normal and draw(st.booleans()):
+            unread: dict[str, Any] = {draw(PARTS): None}
+            seen = replace(seen, volume=replace(seen.volume or Volume(), **unread))
+        sights.append(seen)
+    voters = frozenset(name for name in everybody[:size] if draw(st.booleans()))
+    place = topology(size, own)
+    if draw(st.booleans()):
+        place = unmade(place, draw(st.integers(0, size)))
+    return place, view(*sights, prior=voters), scope
+
+
+def own_data(node: NodeView) -> frozenset[tuple[str, str]]:
+    """The databases in a node's files, by name and suffix, that something could be lost of."""
+    volume = node.volume or Volume()
+    filled = volume.filled or frozenset()
+    return frozenset(
+        (file.database, file.suffix)
+        for file in volume.files or ()
+        if file.database not in SYSTEM_DATABASES or file.database in filled
+    )
+
+
+def made_apart(one: NodeView, other: NodeView) -> set[str]:
+    """Databases that both have by their maps, and that are not one and the same."""
+    maps = [
+        {each.database: each.suffix for each in (node.volume and node.volume.maps) or ()}
+        for node in (one, other)
+    ]
+    return {name for name in maps[0].keys() & maps[1].keys() if maps[0][name] != maps[1][name]}
+
+
+@settings(max_examples=600, deadline=None)
+@given(situations())
+def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
+    situation: tuple[Topology, ClusterView, Scope],
+) -> None:
+    place, seen, scope = situation
+    finished_through: set[str] = set()
+    rounds = 0
+    while isinstance(decision := decide(place, seen, scope), Do):
+        note(f"{decision}")
+        rounds += 1
+        assert rounds <= 6, "never comes to an end"
+        membership = Membership.of(place, seen)
+        answering = {n.pod: n for n in seen.nodes}
+        by_name = {n.name: n for n in seen.nodes}
+        for step in decision.steps:
+            assert step.pod in answering, "a write to a silent node"
+            match step:
+                case AddNode(pod=pod, to=to, member=member):
+                    joining, lead = answering[pod], by_name[member]
+                    lone = len(membership.group_of(joining).names) == 1
+                    assert lone or joining.alone or lead.name in joining.overdue
+                    assert lead.name not in joining.cluster_nodes
+                    assert pod != to == lead.pod
+                    linked = lead in membership.group_of(joining).nodes
+                    assert linked or not (own_data(joining) - own_data(lead))
+                    assert not made_apart(joining, lead)
+                    assert len(membership.clusters) <= 1 or scope is Scope.POD
+                case FinishCluster(pod=pod):
+                    finished_through.add(pod)
+                    lead = answering[pod]
+                    inside = membership.pods_in(lead.cluster_nodes)
+                    assert {pod.name for pod in place.expected} <= inside.keys()
+                    assert lead.cluster_nodes <= lead.all_nodes | names(9)
+                    assert not set(membership.left_behind) & lead.cluster_nodes
+                    fellows = [n for n in seen.nodes if n.name in lead.cluster_nodes]
+                    assert not any(n.was_finished for n in fellows)
+                case SyncIdentity(pod=pod, source=source):
+                    assert source in answering
+                    assert scope is Scope.SET or pod == place.own
+            if scope is Scope.POD and not isinstance(step, FinishCluster):
+                of_own = isinstance(step, AddNode) and step.to == place.own
+                assert step.pod == place.own or of_own or isinstance(step, SetSecret)
+        seen = after(place, seen, decision.steps)
+    assert len(finished_through) <= 1, "finished through two nodes"
+    if isinstance(decision, Wait):
+        assert decision.reasons
+        assert all(decision.reasons.values())
+    if isinstance(decision, Done) and scope is Scope.SET:
+        everybody = {n.name for n in seen.nodes}
+        assert len(everybody) == len(place.expected)
+        for each in seen.nodes:
+            assert each.finished
+            assert everybody <= each.cluster_nodes
+            assert everybody <= each.all_nodes
+    assert decide(place, seen, scope) == decision, "the same view, another decision"

@@ -1,0 +1,149 @@
+"""Whose values are taken where identities differ."""
+
+from dataclasses import replace
+
+from couchdiscover.decide.decision import Policy, decide
+from couchdiscover.decide.identity import drift, needs_uptime
+from couchdiscover.decide.simulation import simulate
+from couchdiscover.errors import NotSo
+from couchdiscover.state.nodes import (
+    Hash,
+    Identity,
+)
+from couchdiscover.state.steps import (
+    Do,
+    Done,
+    Refuse,
+    SetSecret,
+    SyncIdentity,
+)
+from couchdiscover.state.topology import Scope
+from tests.support.decisions import (
+    SAME,
+    cluster_of,
+    finished,
+    kinds,
+    names,
+    refused,
+    sources,
+    topology,
+    view,
+)
+
+
+def test_the_majority_gives_its_values_one_by_one() -> None:
+    nodes = cluster_of(
+        Identity(Hash("a"), "u1", "s"),
+        Identity(Hash("a"), "u", "s2"),
+        Identity(Hash("a2"), "u", "s2"),
+    )
+    found = drift(nodes, names(0, 1, 2))
+    assert set(found.steps) == {
+        SyncIdentity("couchdb-0", "couchdb-1", ("uuid", "secret")),
+        SyncIdentity("couchdb-2", "couchdb-0", ("admin",)),
+    }
+    assert not found.undecided
+
+
+def test_without_a_majority_the_longest_uptime_wins_and_near_ones_are_a_tie() -> None:
+    identities = [Identity(Hash("a"), "u", x) for x in "xyz"]
+    for uptimes, source in (((5.0, 100.0, 50.0), "couchdb-1"), ((95.0, 100.0, 1.0), "couchdb-0")):
+        nodes = cluster_of(*identities, uptimes=uptimes)
+        assert needs_uptime(nodes, names(0, 1, 2))
+        found = drift(nodes, names(0, 1, 2))
+        assert sources(found.steps) == {source}
+        assert found.undecided == ("secret",)
+
+
+def test_newcomers_have_no_vote_and_a_named_source_outvotes_all() -> None:
+    nodes = cluster_of(
+        Identity(Hash("a"), "u", "old"),
+        Identity(Hash("b"), "v", "new"),
+        Identity(Hash("b"), "v", "new"),
+    )
+    assert sources(drift(nodes, names(0)).steps) == {"couchdb-0"}
+    assert sources(drift(nodes, names(0), "couchdb-2").steps) == {"couchdb-2"}
+
+
+def test_a_missing_value_wins_nothing_and_a_secret_that_nobody_has_is_made() -> None:
+    nodes = cluster_of(
+        Identity(Hash("a"), None, None),
+        Identity(Hash("a"), None, None),
+        Identity(Hash("a"), "u", None),
+    )
+    found = drift(nodes, names(0, 1, 2))
+    assert set(found.steps) == {
+        SyncIdentity("couchdb-0", "couchdb-2", ("uuid",)),
+        SyncIdentity("couchdb-1", "couchdb-2", ("uuid",)),
+    }
+    assert found.secretless
+    ahead = simulate(
+        topology(), view(*nodes, prior=names(0, 1, 2)), lambda v: decide(topology(), v, Scope.SET)
+    )
+    assert [type(step) for step in ahead.steps].count(SetSecret) == 1
+    assert isinstance(ahead.end, Done)
+
+
+def test_in_scope_pod_only_the_own_node_is_repaired() -> None:
+    nodes = cluster_of(SAME, replace(SAME, admin=Hash("x")), replace(SAME, secret="y"), SAME, SAME)
+    decision = decide(topology(5, own=1), view(*nodes, prior=names(*range(5))), Scope.POD)
+    assert isinstance(decision, Do)
+    assert decision.steps == (SyncIdentity("couchdb-1", "couchdb-0", ("admin",)),)
+
+
+def test_without_repair_drift_is_a_warning() -> None:
+    nodes = cluster_of(SAME, SAME, replace(SAME, admin=Hash("x")))
+    seen = view(*nodes, prior=names(0, 1, 2))
+    decision = decide(topology(), seen, Scope.SET, Policy(repair=False))
+    assert isinstance(decision, Done)
+    assert "couchdb-2" in decision.warnings[0]
+
+
+def test_a_named_source_gives_its_values_in_either_scope() -> None:
+    odd = Identity(Hash("other"), "uuid", "secret")
+    nodes = [finished(n, *({0, 1, 2} - {n})) for n in range(2)] + [finished(2, 0, 1, identity=odd)]
+    seen = view(*nodes, prior=names(0, 1, 2))
+    policy = Policy(repair_from="couchdb-2")
+    taken = decide(topology(), seen, Scope.SET, policy)
+    assert kinds(taken) == ["sync_identity couchdb-0", "sync_identity couchdb-1"]
+    assert kinds(decide(topology(own=1), seen, Scope.POD, policy)) == ["sync_identity couchdb-1"]
+    assert isinstance(decide(topology(own=2), seen, Scope.POD, policy), Done)
+
+
+def test_warnings_come_with_repairs_and_with_what_is_left() -> None:
+    drifting = [
+        finished(0, 1, uptime=100.0),
+        finished(1, 0, identity=Identity(Hash("x"), "y", "z")),
+    ]
+    seen = view(*drifting, prior=names(0, 1))
+    for scope, place in ((Scope.SET, topology(2)), (Scope.POD, topology(2, own=1))):
+        decision = decide(place, seen, scope)
+        assert isinstance(decision, Do), decision
+        assert "no majority of the nodes agrees on admin, uuid, secret" in decision.warnings[0]
+        assert "CouchDB writes a chttpd_auth secret" in decision.warnings[1]
+        assert "taken from couchdb-0, which has been up the longest" in decision.warnings[0]
+    grown = [finished(n, 1 - n, 9, connected=names(0, 1)) for n in range(2)]
+    left = decide(topology(2), view(*grown, without_shards=frozenset({"couchdb-1"})), Scope.SET)
+    assert refused(left, NotSo)
+    assert isinstance(left, Refuse)
+    assert len(left.warnings) == 1
+    assert "have no shards on couchdb-1 yet" in left.warnings[0]
+
+
+def test_a_repair_names_where_the_values_come_from() -> None:
+    odd = finished(2, 0, 1, identity=Identity(Hash("x"), "uuid", "secret"))
+    nodes = [finished(n, *({0, 1, 2} - {n})) for n in range(2)] + [odd]
+    steps = drift(nodes, names(0, 1, 2)).steps
+    assert steps == (SyncIdentity("couchdb-2", "couchdb-0", ("admin",)),)
+    assert steps[0].why == "sessions and replications need the same values on every node"
+    agreeing = [finished(0, 1), finished(1, 0, identity=Identity(None, "uuid", "secret"))]
+    assert not needs_uptime([finished(0, 1), finished(1, 0)], [])
+    assert drift(agreeing, names(1)).steps == ()
+
+
+def test_a_repair_by_majority_is_nothing_to_warn_of() -> None:
+    odd = finished(2, 0, 1, identity=Identity(Hash("x"), "uuid", "secret"))
+    nodes = [finished(n, *({0, 1, 2} - {n})) for n in range(2)] + [odd]
+    decision = decide(topology(), view(*nodes, prior=names(0, 1, 2)), Scope.SET)
+    assert isinstance(decision, Do)
+    assert decision.warnings == ()

@@ -1,0 +1,309 @@
+"""The decision in scope ``pod``."""
+
+from dataclasses import replace
+
+from couchdiscover.decide.decision import decide
+from couchdiscover.errors import Denied, Unsafe
+from couchdiscover.state.nodes import (
+    Hash,
+    Identity,
+    LoginRefused,
+    SetupState,
+)
+from couchdiscover.state.steps import (
+    AddNode,
+    Do,
+    Done,
+    Wait,
+)
+from couchdiscover.state.topology import Scope
+from tests.support.decisions import (
+    SAME,
+    down,
+    erlang_name,
+    finished,
+    holding,
+    kinds,
+    laden,
+    names,
+    node,
+    refused,
+    topology,
+    unmade,
+    view,
+    waits,
+)
+
+
+def test_the_lowest_ordinal_is_in_by_itself_where_the_others_do_not_run_yet() -> None:
+    seen = view(node(0), down(1), down(2))
+    assert isinstance(decide(unmade(topology(own=0), 1), seen, Scope.POD), Done)
+    bare = topology(own=0)
+    bare = replace(bare, expected=tuple(replace(pod, addresses=()) for pod in bare.expected))
+    assert isinstance(decide(bare, seen, Scope.POD), Done), "no address is published for them"
+    lost = replace(bare, service_problem="Service couchdb is not there")
+    lost = replace(lost, expected=tuple(replace(p, obscure=True) for p in lost.expected))
+    waiting = decide(lost, seen, Scope.POD)
+    assert isinstance(waiting, Wait)
+    assert waiting.at_the_end is None, "nothing is known of the others"
+
+
+def test_a_fresh_lowest_ordinal_waits_for_pods_that_may_hold_a_cluster() -> None:
+    waiting = decide(topology(own=0), view(node(0), down(1), node(2)), Scope.POD)
+    assert list(waits(waiting)) == ["couchdb-1"]
+    assert isinstance(waiting, Wait)
+    assert isinstance(waiting.at_the_end, Done)
+    assert "could not see whether others hold a cluster" in waiting.at_the_end.warnings[0]
+    refusing = LoginRefused("couchdb-1", "couchdb-1 refused the user")
+    decision = decide(topology(own=0), view(node(0), refusing, node(2)), Scope.POD)
+    assert refused(decision, Denied) == "couchdb-1 refused the user"
+
+
+def test_a_later_pod_waits_for_the_coordinator_only() -> None:
+    place = unmade(topology(own=1), 2)
+    waiting = decide(place, view(down(0), node(1), down(2)), Scope.POD)
+    assert isinstance(waiting, Wait)
+    assert list(waiting.reasons) == ["couchdb-0"]
+    decision = decide(place, view(node(0), node(1), down(2)), Scope.POD)
+    assert kinds(decision) == ["add_node couchdb-1"]
+    hidden = decide(topology(own=1), view(node(0), node(1), down(2)), Scope.POD)
+    assert list(waits(hidden)) == ["couchdb-2"], "it runs, and may be in a cluster"
+    found = decide(topology(own=1), view(finished(0, 2), node(1), down(2)), Scope.POD)
+    assert kinds(found) == ["add_node couchdb-1"], "which is found"
+
+
+def test_a_joining_pod_is_in_when_the_coordinator_lists_it_connected() -> None:
+    one_sided = view(node(0), node(1, names(0, 1)), down(2), added=frozenset({"couchdb-1"}))
+    assert isinstance(decide(topology(own=1), one_sided, Scope.POD), Wait)
+    listed = view(node(0, names(0, 1)), node(1, names(0, 1)), down(2))
+    assert isinstance(decide(topology(own=1), listed, Scope.POD), Done)
+    silent = view(down(0), node(1, names(0, 1)), down(2), added=frozenset({"couchdb-1"}))
+    assert isinstance(decide(topology(own=1), silent, Scope.POD), Wait)
+    restarted = view(down(0), node(1, names(0, 1)), down(2))
+    assert isinstance(decide(topology(own=1), restarted, Scope.POD), Done)
+
+
+def test_the_last_pod_to_join_finishes_through_the_coordinator() -> None:
+    everybody = names(0, 1, 2)
+    seen = view(node(0, everybody, identity=SAME), down(1), node(2, everybody))
+    decision = decide(topology(own=2), seen, Scope.POD)
+    assert kinds(decision) == ["finish_cluster couchdb-0"]
+
+
+def test_finishing_waits_for_a_member_that_is_not_connected() -> None:
+    everybody = names(0, 1, 2)
+    coordinator = node(0, everybody, connected=names(0, 2), identity=SAME)
+    decision = decide(topology(own=2), view(coordinator, down(1), node(2, everybody)), Scope.POD)
+    assert isinstance(decision, Wait)
+    assert list(decision.reasons) == ["couchdb-1"]
+
+
+def test_finishing_is_left_to_one_node_even_where_it_does_not_answer_here() -> None:
+    everybody = names(0, 1, 2)
+    seen = view(down(0), node(1, everybody, identity=SAME), node(2, everybody, identity=SAME))
+    for own in (1, 2):
+        decision = decide(topology(own=own), seen, Scope.POD)
+        assert isinstance(decision, Wait)
+        assert list(decision.reasons) == ["couchdb-0"]
+
+
+def test_a_finished_pod_waits_for_nobody_and_says_that_it_is_alone() -> None:
+    seen = view(down(0), finished(1, 0, 2, connected=names(1)), down(2))
+    decision = decide(topology(own=1), seen, Scope.POD)
+    assert isinstance(decision, Done)
+    assert "connected to no other one" in decision.warnings[0]
+
+
+def test_a_replaced_pod_joins_the_cluster_that_is_in_sight() -> None:
+    decision = decide(topology(own=0), view(node(0), finished(1, 2), down(2)), Scope.POD)
+    assert isinstance(decision, Do)
+    assert decision.steps[0].details()["to"] == "couchdb-1"
+
+
+def test_a_peers_refusal_does_not_stop_a_pod_that_is_in() -> None:
+    refusing = LoginRefused("couchdb-0", "couchdb-0 refused")
+    decision = decide(topology(2, own=1), view(refusing, finished(1, 0)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any("couchdb-0 refused" in warning for warning in decision.warnings)
+    fresh = decide(topology(2, own=1), view(refusing, node(1)), Scope.POD)
+    assert refused(fresh, Denied) == "couchdb-0 refused"
+
+
+def test_in_scope_pod_the_coordinator_is_told_of_the_own_node() -> None:
+    both = names(0, 1)
+    own = node(1, both)
+    deaf = finished(0, overdue=names(1))
+    early = decide(topology(2, own=1), view(replace(deaf, overdue=frozenset()), own), Scope.POD)
+    assert waits(early) == {"couchdb-1": "to be listed as a connected member by couchdb-0"}
+    decision = decide(topology(2, own=1), view(deaf, own), Scope.POD)
+    assert kinds(decision) == ["add_node couchdb-0"]
+    assert isinstance(decision, Do)
+    assert decision.steps == (AddNode("couchdb-0", "couchdb-1", own.name, introduces=True),)
+    others = [finished(0, 1, overdue=names(2)), finished(1, 0, overdue=names(2))]
+    newcomer = node(2, names(0, 2), overdue=names(1))
+    decision = decide(topology(own=2), view(*others, newcomer), Scope.POD)
+    assert kinds(decision) == ["add_node couchdb-2", "add_node couchdb-0"], "both at once"
+
+
+def test_in_scope_pod_the_own_node_hears_of_all_that_the_coordinator_lists() -> None:
+    everybody = names(0, 1, 2)
+    lead, other = (node(n, everybody, identity=SAME) for n in range(2))
+    own = node(2, names(0, 2), connected=everybody)
+    early = decide(topology(own=2), view(lead, other, own), Scope.POD)
+    assert waits(early) == {"couchdb-2": "to list couchdb-1 as a member"}
+    seen = view(lead, other, replace(own, overdue=names(1)))
+    assert kinds(decide(topology(own=2), seen, Scope.POD)) == ["add_node couchdb-2"]
+    late = view(lead, replace(other, cluster_nodes=names(0, 1), overdue=names(2)), own)
+    assert isinstance(decide(topology(own=2), late, Scope.POD), Wait), "that is the other's to do"
+    assert kinds(decide(topology(own=0), late, Scope.POD)) == ["finish_cluster couchdb-0"]
+
+
+def test_in_scope_pod_a_member_that_nobody_lists_any_more_is_no_success() -> None:
+    others = [finished(n, 1 - n, connected=names(0, 1, 2)) for n in range(2)]
+    own = finished(2, 0, 1)
+    early = decide(topology(own=2), view(*others, own), Scope.POD)
+    assert waits(early) == {"couchdb-2": "to be listed as a connected member by couchdb-0"}
+    overdue = [replace(each, overdue=names(2)) for each in others]
+    decision = decide(topology(own=2), view(*overdue, own), Scope.POD)
+    assert kinds(decision) == ["add_node couchdb-0", "add_node couchdb-1"]
+    wiped = [node(0), finished(1, 0, 2)]
+    assert isinstance(decide(topology(own=2), view(*wiped, own), Scope.POD), Done)
+
+
+def test_a_pod_says_what_it_waits_for() -> None:
+    assert waits(decide(topology(2, own=1), view(node(0), down(1)), Scope.POD)) == {
+        "couchdb-1": str(down(1).reason)
+    }
+    both = names(0, 1)
+    unlisted = view(
+        node(0, names(0)), node(1, both, connected=names(1), unconnected_because="deaf")
+    )
+    assert waits(decide(topology(2, own=1), unlisted, Scope.POD)) == {
+        "couchdb-1": "to be listed as a connected member by couchdb-0 (deaf)"
+    }
+    alone = view(down(0), node(1, both), added=frozenset({"couchdb-1"}))
+    assert waits(decide(topology(2, own=1), alone, Scope.POD)) == {
+        "couchdb-1": "to be listed as a connected member by another member"
+    }
+    behind = view(finished(0, 1), node(1, both))
+    assert waits(decide(topology(2, own=1), behind, Scope.POD)) == {
+        "couchdb-1": "to report what couchdb-0 does: a finished cluster"
+    }
+    others_first = view(node(0, names(0, 1, 2)), node(1, names(0, 1, 2)), finished(2, 0, 1))
+    assert waits(decide(topology(3, own=1), others_first, Scope.POD)) == {
+        "couchdb-1": "to report a finished cluster, as other members do"
+    }
+
+
+def test_a_pod_that_is_down_at_the_coordinator_is_named_with_its_cause() -> None:
+    everybody = names(0, 1, 2)
+    seen = view(
+        node(0, everybody, connected=names(0, 1)),
+        node(1, everybody),
+        node(2, everybody, unconnected_because="deaf"),
+    )
+    assert waits(decide(topology(3, own=1), seen, Scope.POD)) == {
+        "couchdb-2": "to be connected to couchdb-0 (deaf)"
+    }
+
+
+def test_ghosts_keep_a_pod_from_finishing() -> None:
+    listed = names(0, 1) | {"couchdb@elsewhere"}
+    both = names(0, 1)
+    seen = view(node(0, listed, connected=both), node(1, listed, connected=both))
+    decision = decide(topology(2, own=1), seen, Scope.POD)
+    reason = refused(decision, Unsafe)
+    assert reason.startswith("couchdb@elsewhere is listed as a member")
+    assert "no pod of StatefulSet couchdb" in reason
+
+
+def test_a_pods_own_name_is_its_concern_and_a_peers_is_not() -> None:
+    own = node(1, name="nonode@nohost")
+    blocked = decide(topology(2, own=1), view(node(0), own), Scope.POD)
+    assert refused(blocked, Unsafe).startswith("couchdb-1's Erlang name is nonode@nohost")
+    peer = node(0, name="nonode@nohost")
+    assert isinstance(decide(topology(2, own=1), view(peer, laden(1)), Scope.POD), Done)
+
+
+def test_a_single_configured_coordinator_is_not_joined() -> None:
+    lead = node(0, state=SetupState.SINGLE_DISABLED)
+    decision = decide(topology(2, own=1), view(lead, node(1)), Scope.POD)
+    reason = refused(decision, Unsafe)
+    assert "couchdb-0 configured as a single node" in reason
+    assert "among 2 that are to be one cluster" in reason
+
+
+def test_a_pod_does_not_choose_between_two_clusters() -> None:
+    split = view(laden(0), laden(1), node(2))
+    reason = refused(decide(topology(3, own=2), split, Scope.POD), Unsafe)
+    assert "{couchdb-0} (which holds orders) and {couchdb-1} (which holds orders)" in reason
+    filled = node(2, volume=holding("orders"))
+    own = decide(topology(3, own=2), view(finished(0, 1), finished(1, 0), filled), Scope.POD)
+    assert "{couchdb-2} (which holds orders) and {couchdb-0, couchdb-1}" in refused(own, Unsafe)
+
+
+def test_the_side_with_the_majority_goes_on_and_the_other_does_not() -> None:
+    seen = view(finished(0, 1), finished(1, 0), laden(2))
+    decision = decide(topology(3, own=1), seen, Scope.POD)
+    assert isinstance(decision, Done)
+    assert "2 clusters" in decision.warnings[0]
+    assert "2 clusters" in refused(decide(topology(3, own=2), seen, Scope.POD), Unsafe)
+
+
+def test_a_pod_that_is_in_tells_of_members_that_are_nobody_and_of_being_alone() -> None:
+    both = names(0, 1)
+    grown = [finished(n, 1 - n, 9, connected=both) for n in range(2)]
+    left = decide(topology(2, own=1), view(*grown), Scope.POD)
+    assert isinstance(left, Done)
+    assert [warning.split(" is still")[0] for warning in left.warnings] == [erlang_name(9)]
+    alone = view(down(0), finished(1, 0, connected=names(1)))
+    told = decide(topology(2, own=1), alone, Scope.POD)
+    assert isinstance(told, Done)
+    assert told.warnings[0].startswith("couchdb-1 is a member but connected to no other one")
+
+
+def test_members_that_are_alive_elsewhere_are_told_of_and_left_alone() -> None:
+    other = "couchdb@couchdb-b-0.couchdb.db.svc.cluster.local"
+    for state in (SetupState.FINISHED, SetupState.ENABLED):
+        everybody = names(0, 1) | {other}
+        nodes = [node(n, everybody, state=state, identity=SAME) for n in range(2)]
+        decision = decide(topology(2), view(*nodes), Scope.SET)
+        assert isinstance(decision, Done if state is SetupState.FINISHED else Do), decision
+        assert any("left as it is" in warning for warning in decision.warnings)
+        assert not any("delete" in warning for warning in decision.warnings)
+
+
+def test_a_refusing_coordinator_is_told_in_its_own_words() -> None:
+    lead = LoginRefused("couchdb-0", "couchdb-0 refused the user")
+    decision = decide(topology(2, own=1), view(lead, node(1)), Scope.POD)
+    assert refused(decision, Denied) == "couchdb-0 refused the user"
+    own = LoginRefused("couchdb-1", "couchdb-1 refused the user")
+    decision = decide(topology(2, own=1), view(node(0), own), Scope.POD)
+    assert refused(decision, Denied) == own.reason
+
+
+def test_a_listed_pod_that_lists_nobody_joins_the_coordinator() -> None:
+    listing = [node(n, names(0, 1, 2)) for n in range(2)]
+    decision = decide(topology(3, own=2), view(*listing, node(2)), Scope.POD)
+    assert isinstance(decision, Do)
+    assert decision.steps == (AddNode("couchdb-2", "couchdb-0", erlang_name(0)),)
+
+
+def test_to_be_listed_without_a_connection_is_not_enough() -> None:
+    both = names(0, 1)
+    seen = view(node(0, both, connected=names(0)), node(1, both, connected=names(1)))
+    assert waits(decide(topology(2, own=1), seen, Scope.POD)) == {
+        "couchdb-1": "to be listed as a connected member by couchdb-0"
+    }
+
+
+def test_a_pod_that_is_in_while_others_are_missing_has_nothing_to_warn_of() -> None:
+    both = names(0, 1)
+    decision = decide(topology(3, own=1), view(node(0, both), node(1, both), down(2)), Scope.POD)
+    assert decision == Done(())
+
+
+def test_a_pod_makes_a_secret_where_nobody_has_one() -> None:
+    lacking = [finished(n, 1 - n, identity=Identity(Hash("a"), "u", None)) for n in range(2)]
+    seen = view(*lacking, prior=names(0, 1))
+    assert kinds(decide(topology(2, own=1), seen, Scope.POD)) == ["set_secret couchdb-1"]

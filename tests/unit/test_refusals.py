@@ -1,0 +1,96 @@
+"""What is refused, and with which words."""
+
+from dataclasses import replace
+
+import pytest
+
+from couchdiscover.decide.decision import decide
+from couchdiscover.errors import Denied, Unsafe
+from couchdiscover.state.nodes import (
+    LoginRefused,
+    NodeView,
+    SetupState,
+)
+from couchdiscover.state.steps import (
+    Do,
+)
+from couchdiscover.state.topology import Scope
+from tests.support.decisions import (
+    SAME,
+    erlang_name,
+    finished,
+    holding,
+    kinds,
+    laden,
+    names,
+    node,
+    refused,
+    topology,
+    view,
+)
+
+
+@pytest.mark.parametrize(
+    ("sights", "words"),
+    [
+        ([laden(0), laden(1), node(2)], "2 clusters"),
+        ([finished(0, 1), finished(1, 0), laden(2)], "2 clusters"),
+        (
+            [node(0), node(1, volume=holding("a")), node(2, volume=holding("b"))],
+            "2 clusters",
+        ),
+        ([node(0, name="nonode@nohost"), node(1), node(2)], "nonode@nohost"),
+        ([node(0), node(1, name="couchdb@127.0.0.1"), node(2)], "127.0.0.1"),
+        ([node(0), node(1, name=erlang_name(0)), node(2)], "same Erlang name"),
+        ([node(0), node(1, state=SetupState.SINGLE_ENABLED), node(2)], "single node"),
+        (
+            [node(0, names(0, 1) | {"couchdb@couchdb-1"}, connected=names(0, 1)),
+             node(1, names(0, 1)), node(2)],
+            "no pod of StatefulSet",
+        ),
+    ],
+)  # fmt: skip
+def test_refusals(sights: list[NodeView], words: str) -> None:
+    assert words in refused(decide(topology(), view(*sights), Scope.SET), Unsafe)
+
+
+def test_refused_credentials_are_told() -> None:
+    refusing = LoginRefused("couchdb-1", "couchdb-1 refused the user 'admin'")
+    decision = decide(topology(), view(node(0), refusing, node(2)), Scope.SET)
+    assert refused(decision, Denied) == "couchdb-1 refused the user 'admin'"
+
+
+def test_a_loopback_name_is_a_hazard_among_several_only() -> None:
+    lone = node(0, name="couchdb@127.0.0.1")
+    decision = decide(topology(1), view(lone), Scope.SET)
+    assert kinds(decision) == ["finish_cluster couchdb-0"]
+    assert any("cannot grow as it is" in warning for warning in getattr(decision, "warnings", ()))
+    several = refused(decide(topology(2), view(lone, node(1)), Scope.SET), Unsafe)
+    assert "couchdb-0's Erlang name is couchdb@127.0.0.1" in several
+
+
+def test_names_without_a_dot_are_refused_and_addresses_are_told_of() -> None:
+    short = [node(n, name=f"couchdb@couchdb-{n}") for n in range(2)]
+    reason = refused(decide(topology(2), view(*short), Scope.SET), Unsafe)
+    assert "no long names whose host has no dot" in reason
+    everybody = frozenset(each.name for each in short)
+    connected = [
+        replace(each, all_nodes=everybody, cluster_nodes=everybody, identity=SAME) for each in short
+    ]
+    assert isinstance(decide(topology(2), view(*connected), Scope.SET), Do), "short names (-sname)"
+    numbered = [node(n, name=f"couchdb@10.0.0.{n + 1}") for n in range(2)]
+    decision = decide(topology(2), view(*numbered), Scope.SET)
+    assert kinds(decision) == ["add_node couchdb-1"]
+    assert isinstance(decision, Do)
+    assert "named by the pod's IP address" in decision.warnings[0]
+
+
+def test_all_who_refuse_are_named_and_databases_up_to_five() -> None:
+    refusing = [LoginRefused(f"couchdb-{n}", f"couchdb-{n} refused the user") for n in range(3)]
+    assert refused(decide(topology(), view(*refusing), Scope.SET), Denied) == (
+        "couchdb-0 refused the user; so did couchdb-1, couchdb-2"
+    )
+    for count, shown in ((5, "(which holds a, b, c, d, e)"), (6, "d, e and 1 more)")):
+        own = node(2, volume=holding(*"abcdef"[:count]))
+        joined = [finished(0, 1), finished(1, 0)]
+        assert shown in refused(decide(topology(), view(*joined, own), Scope.SET), Unsafe)

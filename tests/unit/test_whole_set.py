@@ -1,0 +1,311 @@
+"""The decision in scope ``set``, over tables of situations."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from couchdiscover.decide.decision import decide
+from couchdiscover.decide.simulation import after, simulate
+from couchdiscover.errors import NotSo, Unsafe
+from couchdiscover.state.nodes import (
+    Hash,
+    Identity,
+    SetupState,
+)
+from couchdiscover.state.steps import (
+    AddNode,
+    Do,
+    Done,
+    EnsureDatabase,
+    Wait,
+)
+from couchdiscover.state.topology import Scope
+from tests.support.decisions import (
+    SAME,
+    down,
+    erlang_name,
+    finished,
+    groups,
+    holding,
+    kinds,
+    names,
+    node,
+    refused,
+    topology,
+    view,
+    waits,
+    whys,
+)
+
+
+def test_a_fresh_set_is_joined_to_the_lowest_ordinal_and_then_finished() -> None:
+    decision = decide(topology(), view(node(0), node(1), node(2)), Scope.SET)
+    assert kinds(decision) == ["add_node couchdb-1", "add_node couchdb-2"]
+    assert isinstance(decision, Do)
+    assert {(step.to, step.member) for step in decision.steps if isinstance(step, AddNode)} == {
+        ("couchdb-0", erlang_name(0))
+    }
+
+
+def test_finishing_waits_for_every_node_and_goes_through_the_coordinator() -> None:
+    everybody = names(0, 1, 2)
+    joined = [node(n, everybody, identity=SAME) for n in range(3)]
+    assert kinds(decide(topology(), view(*joined), Scope.SET)) == ["finish_cluster couchdb-0"]
+
+    cut_off = [*joined[:2], replace(joined[2], all_nodes=names(2))]
+    assert isinstance(decide(topology(), view(*cut_off), Scope.SET), Wait)
+    one_sided = [*joined[:2], replace(joined[2], cluster_nodes=names(1, 2))]
+    assert isinstance(decide(topology(), view(*one_sided), Scope.SET), Wait)
+
+
+OLD, NEW = Hash("old", "pbkdf2,10"), Hash("new", "pbkdf2:sha256,600000")
+
+
+@pytest.mark.parametrize(
+    ("versions", "hashes", "through"),
+    [
+        (("3.5.2", "3.3.3", "3.3.3"), (NEW, OLD, OLD), 1),
+        (("3.5.2", "3.5.2", "3.3.3"), (NEW, NEW, OLD), 2),
+        (("3.3.3", "3.5.2", "3.5.2"), (OLD, NEW, NEW), 0),
+        (("3.5.2", "3.4.3", "3.4.3"), (NEW, NEW, NEW), 0),
+        (("3.5.2", "3.4.3", None), (NEW, NEW, NEW), 0),
+        ((None, None, None), (NEW, NEW, OLD), 2),
+        (("3.5.2", "3.5.2", "3.5.2"), (NEW, NEW, OLD), 0),  # an old hash that a new node reads
+    ],
+)
+def test_mixed_versions_are_finished_through_a_node_whose_hash_all_can_read(
+    versions: tuple[str | None, ...], hashes: tuple[Hash, ...], through: int
+) -> None:
+    everybody = names(0, 1, 2)
+    joined = [
+        node(n, everybody, version=versions[n], identity=Identity(hashes[n], "b", "c"))
+        for n in range(3)
+    ]
+    expected = [f"finish_cluster couchdb-{through}"]
+    assert kinds(decide(topology(), view(*joined), Scope.SET)) == expected
+    assert kinds(decide(topology(own=1), view(*joined), Scope.POD)) == expected
+
+
+def test_a_coordinator_without_a_secret_gets_one_before_finishing() -> None:
+    everybody = names(0, 1)
+    bare = Identity(Hash("admin"), "uuid", None)
+    nodes = [node(n, everybody, identity=bare) for n in range(2)]
+    decision = decide(topology(2), view(*nodes), Scope.SET)
+    assert kinds(decision) == ["set_secret couchdb-0", "finish_cluster couchdb-0"]
+
+
+def test_nothing_is_formed_until_every_node_was_seen() -> None:
+    decision = decide(topology(), view(node(0), node(1), down(2)), Scope.SET)
+    assert isinstance(decision, Wait)
+    assert list(decision.reasons) == ["couchdb-2"]
+
+
+def test_but_nodes_join_an_existing_cluster_while_others_are_down() -> None:
+    seen = view(finished(0, 1), finished(1, 0), node(2), down(3))
+    assert kinds(decide(topology(4), seen, Scope.SET)) == ["add_node couchdb-2"]
+
+
+def test_a_node_that_lost_its_volume_joins_the_others_and_finishes_nothing() -> None:
+    alone_but_known = [node(0), finished(1, 0, 2), finished(2, 0, 1)]
+    decision = decide(topology(), view(*alone_but_known), Scope.SET)
+    assert kinds(decision) == ["add_node couchdb-0"]
+    assert isinstance(decision, Do)
+    assert decision.steps[0].details()["to"] == "couchdb-1"
+
+
+def test_while_a_fresh_join_is_under_way_the_coordinator_stays() -> None:
+    joining = view(node(0), node(1, names(0, 1)), node(2))
+    decision = decide(topology(), joining, Scope.SET)
+    assert isinstance(decision, Do)
+    assert {step.details()["to"] for step in decision.steps} == {"couchdb-0"}
+    assert kinds(decision) == ["add_node couchdb-2"]
+
+
+def test_disabled_nodes_are_enabled_and_joined_in_one_go() -> None:
+    disabled = SetupState.DISABLED
+    decision = decide(
+        topology(2), view(node(0, state=disabled), node(1, state=disabled)), Scope.SET
+    )
+    assert kinds(decision) == [
+        "enable_node couchdb-0",
+        "enable_node couchdb-1",
+        "add_node couchdb-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"),
+    [
+        (SetupState.DISABLED, ["enable_node couchdb-0", "finish_cluster couchdb-0"]),
+        (SetupState.ENABLED, ["finish_cluster couchdb-0"]),
+        (SetupState.SINGLE_DISABLED, ["enable_single_node couchdb-0"]),
+        (SetupState.SINGLE_ENABLED, []),
+        (SetupState.FINISHED, []),
+    ],
+)
+def test_a_single_node(state: SetupState, steps: list[str]) -> None:
+    only = topology(1)
+    for scope, place in ((Scope.SET, only), (Scope.POD, replace(only, own="couchdb-0"))):
+        ahead = simulate(place, view(node(0, state=state)), partial(decide, place, scope=scope))
+        assert [f"{step.kind} {step.pod}" for step in ahead.steps] == steps
+        assert isinstance(ahead.end, Done)
+
+
+def test_a_whole_cluster_is_left_alone() -> None:
+    whole = view(finished(0, 1, 2), finished(1, 0, 2), finished(2, 0, 1), prior=names(0, 1, 2))
+    assert decide(topology(), whole, Scope.SET) == Done()
+
+
+def test_a_wanted_database_is_made_through_the_coordinator() -> None:
+    nodes = [finished(n, 1 - n, unreadable=("orders",)) for n in range(2)]
+    decision = decide(topology(2), view(*nodes), Scope.SET)
+    assert kinds(decision) == ["ensure_db couchdb-0"]
+
+
+def test_members_left_behind_by_a_scale_down_are_a_persons_work() -> None:
+    nodes = [finished(n, 0, 1, 2, connected=names(0, 1)) for n in range(2)]
+    decision = decide(topology(2), view(*nodes), Scope.SET)
+    assert "couchdb-2" in refused(decision, NotSo)
+    assert isinstance(decide(topology(2, own=0), view(*nodes), Scope.POD), Done)
+    kept = topology(2, beyond=("couchdb-2",))
+    assert isinstance(decide(kept, view(*nodes), Scope.SET), Done)
+
+
+def test_a_member_that_never_hears_of_another_is_told_of_it() -> None:
+    everybody = names(0, 1, 2)
+    deaf = node(2, names(0, 2), connected=everybody)
+    full = [node(n, everybody, identity=SAME) for n in range(2)]
+    early = decide(topology(), view(*full, deaf), Scope.SET)
+    assert waits(early) == {"couchdb-2": "to list couchdb-1 as a member"}
+    seen = view(*full, replace(deaf, overdue=names(1)))
+    decision = decide(topology(), seen, Scope.SET)
+    assert isinstance(decision, Do)
+    (step,) = decision.steps
+    assert step == AddNode("couchdb-2", "couchdb-1", erlang_name(1), introduces=True)
+    assert step.why == "it has not learned of couchdb-1 by replication"
+    then = after(topology(), seen, decision.steps)
+    assert then.added == frozenset(), "it was in before"
+    assert kinds(decide(topology(), then, Scope.SET)) == ["finish_cluster couchdb-0"]
+
+
+def test_a_newcomer_is_told_of_while_others_are_silent() -> None:
+    old = finished(0, 1, overdue=names(2))
+    new = node(2, names(0, 2))
+    decision = decide(topology(), view(old, down(1), new), Scope.SET)
+    assert kinds(decision) == ["add_node couchdb-0"]
+
+
+def test_a_silent_member_is_not_told_of() -> None:
+    seen = view(finished(0, overdue=names(1)), down(1))
+    assert isinstance(decide(topology(2), seen, Scope.SET), Wait)
+
+
+def test_each_step_says_why() -> None:
+    both = names(0, 1)
+    fresh = whys(decide(topology(2), view(node(0), node(1)), Scope.SET))
+    assert fresh == {"add_node couchdb-1": "it is no member of couchdb-0's cluster yet"}
+    joined = [node(n, both, identity=Identity(Hash("a"), "u", None)) for n in range(2)]
+    assert whys(decide(topology(2), view(*joined), Scope.SET)) == {
+        "set_secret couchdb-0": "without a chttpd_auth secret finish_cluster fails for ever",
+        "finish_cluster couchdb-0": "all 2 members are connected, and it is not finished",
+    }
+    disabled = node(0, state=SetupState.DISABLED)
+    assert whys(decide(topology(1), view(disabled), Scope.SET)) == {
+        "enable_node couchdb-0": "it is bound to loopback or has no administrator"
+    }
+    single = node(0, state=SetupState.SINGLE_DISABLED)
+    assert whys(decide(topology(1), view(single), Scope.SET)) == {
+        "enable_single_node couchdb-0": "it is configured as a single node"
+    }
+    lacking = [finished(n, 1 - n, identity=Identity(Hash("a"), "u", None)) for n in range(2)]
+    assert whys(decide(topology(2), view(*lacking, prior=both), Scope.SET)) == {
+        "set_secret couchdb-0": "no node has a chttpd_auth secret, so no session of one holds on "
+        "another"
+    }
+
+
+def test_a_lone_coordinator_needs_no_secret_to_be_finished() -> None:
+    alone = node(0, identity=Identity(Hash("a"), "u", None))
+    assert kinds(decide(topology(1), view(alone), Scope.SET)) == ["finish_cluster couchdb-0"]
+
+
+def test_a_disabled_node_is_enabled_while_others_are_not_seen_yet() -> None:
+    seen = view(node(0, state=SetupState.DISABLED), down(1))
+    assert kinds(decide(topology(2), seen, Scope.SET)) == ["enable_node couchdb-0"]
+
+
+def test_what_keeps_members_apart_is_said_of_the_one_that_is_missed() -> None:
+    everybody = names(0, 1, 2)
+    cut = finished(2, 0, 1, connected=names(2), unconnected_because="its ports answer")
+    others = [finished(n, *({0, 1, 2} - {n}), connected=names(0, 1)) for n in range(2)]
+    assert waits(decide(topology(), view(*others, cut), Scope.SET)) == {
+        "couchdb-2": "to be connected to couchdb-0 (its ports answer)",
+        "couchdb-0": "to be connected to couchdb-2",
+        "couchdb-1": "to be connected to couchdb-2",
+    }
+    half = node(2, names(1, 2), connected=everybody)
+    full = [node(n, everybody, identity=SAME) for n in range(2)]
+    assert waits(decide(topology(), view(*full, half), Scope.SET)) == {
+        "couchdb-2": "to list couchdb-0 as a member"
+    }
+    linked = [
+        finished(0, 1, connected=names(0, 1) | {"couchdb@stranger"}),
+        finished(1, 0),
+    ]
+    assert waits(decide(topology(2), view(*linked), Scope.SET)) == {
+        "couchdb-0": "to lose its connection to couchdb@stranger, which is no member"
+    }
+
+
+def test_a_connection_to_a_pod_beyond_the_wanted_size_is_no_reason_to_wait() -> None:
+    extra = names(0, 1, 2)
+    seen = view(finished(0, 1, 2), finished(1, 0, 2))
+    assert all(n.all_nodes == extra for n in seen.nodes)
+    place = topology(2, beyond=("couchdb-2",))
+    assert isinstance(decide(place, seen, Scope.SET), Done)
+
+
+def test_a_member_that_is_behind_is_waited_for_by_name() -> None:
+    both = names(0, 1)
+    late = node(1, both, identity=SAME)
+    assert waits(decide(topology(2), view(finished(0, 1), late), Scope.SET)) == {
+        "couchdb-1": "to report a finished cluster; it is cluster_enabled"
+    }
+    unread = [finished(0, 1), finished(1, 0, unreadable=("one", "two"))]
+    assert waits(decide(topology(2), view(*unread), Scope.SET)) == {"couchdb-1": "to open one, two"}
+
+
+def test_a_database_is_made_by_its_name_and_for_a_reason() -> None:
+    lacking = [finished(0, 1, unreadable=("one",)), finished(1, 0, unreadable=("one",))]
+    decision = decide(topology(2), view(*lacking), Scope.SET)
+    assert isinstance(decision, Do)
+    (step,) = decision.steps
+    assert step == EnsureDatabase("couchdb-0", "one")
+    assert step.why == "it was asked for with --ensure-db and does not exist"
+    there = [replace(each, databases=frozenset({"one"})) for each in lacking]
+    assert waits(decide(topology(2), view(*there), Scope.SET)) == {
+        "couchdb-0": "to open one",
+        "couchdb-1": "to open one",
+    }
+
+
+def test_addresses_stand_for_silent_pods_only_one_each() -> None:
+    members = frozenset({erlang_name(0), "couchdb@10.0.0.8", "couchdb@10.0.0.9"})
+    seen = view(node(0, members), down(1))
+    membership = groups(seen, 2)
+    assert membership.pods_in(members) == {
+        "couchdb-0": erlang_name(0),
+        "couchdb-1": "couchdb@10.0.0.8",
+    }
+    assert membership.unexpected_in(members) == ("couchdb@10.0.0.9",)
+
+
+def test_a_listed_node_that_lost_its_members_is_added_again_with_what_it_holds_of_theirs() -> None:
+    kept = holding("orders", suffix=".5")
+    members = [finished(n, *({0, 1, 2} - {n}), connected=names(0, 1), volume=kept) for n in (0, 1)]
+    seen = view(*members, node(2, volume=kept))
+    assert kinds(decide(topology(), seen, Scope.SET)) == ["add_node couchdb-2"]
+    other = view(*members, node(2, volume=holding("orders", suffix=".6")))
+    reason = refused(decide(topology(), other, Scope.SET), Unsafe)
+    assert "couchdb-2 is no member and holds databases of its own (orders)" in reason
