@@ -46,6 +46,9 @@ class Asker:
 
         asked = list(nodes)
         answers = for_each(asked, ask, self.fleet.patience) if asked else []
+        for node, answer in zip(asked, answers, strict=True):
+            if answer is None:
+                self.fleet.forget(node.pod)  # a thread is still busy with its connection
         return view.seen_anew({node.pod: node for node in answers if node is not None})
 
 

@@ -135,6 +135,8 @@ class Observer(Asker):
         name = known.name if known else node.local_name()
         if known and quick:
             connected, members = node.membership()
+            if name not in connected:  # at this address is another node by now, or it was renamed
+                return self._interview(node, pod, None, quick=False)
             return replace(
                 known,
                 all_nodes=connected,
@@ -153,6 +155,10 @@ class Observer(Asker):
                 databases = node.databases()
                 unreadable = tuple(sorted(extra - databases)) or tuple(sorted(extra))
         connected, members = node.membership()
+        if name not in connected:
+            if known is None:
+                raise NoAnswer(f"it is {name} no more: it has just been started anew")
+            return self._interview(node, pod, None, quick=False)
         view = replace(
             view,
             all_nodes=connected,
@@ -161,7 +167,7 @@ class Observer(Asker):
             databases=databases,
             unreadable=unreadable,
         )
-        if view.alone and (known is None or known.volume is None or not view.finished):
+        if view.alone:  # each time: a database may be made on it at any moment
             view = replace(view, volume=read_holdings(node))
         if self._compares(view):
             view = with_config(self, node, view)

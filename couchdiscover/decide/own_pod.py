@@ -176,10 +176,10 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
         return Wait({own.pod: NotListing(unknown[0])})
     inside = membership.pods_in(coordinator.cluster_nodes)
     missing_pods = [pod.name for pod in topology.expected if pod.name not in inside]
+    if coordinator.finished:  # so is the own node in a moment, and then its copies are looked at
+        return Wait({own.pod: NotFinished(own.state, coordinator.pod)})
     if missing_pods or any(_not_created(membership, pod) for pod in inside):
         return Done(_notes(membership, own))
-    if coordinator.finished:
-        return Wait({own.pod: NotFinished(own.state, coordinator.pod)})
     if coordinator.was_finished:
         return Done((_away(coordinator), *_notes(membership, own)))
     if ghosts := refusals.ghosts(membership, coordinator.cluster_nodes):
@@ -236,6 +236,10 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
             return Do(telling)
         held = next((reason for reason in asked.values() if reason is not None), None)
         return Wait({own.pod: held or NotListedBy(unheard[0].pod)})
+    if unknown := _unlearned(group, own):
+        steps, held_back = introductions(membership, [own])
+        waits = held_back or {own.pod: NotListing(unknown[0].pod)}
+        return Do(steps) if steps else Wait(waits)
     notes = (*_notes(membership, own), *notes_on_shards(view), *notes_on_names(membership))
     if not own.finished:
         return Done((_away(own), *notes))
@@ -272,6 +276,21 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
     if verdict is not None:
         return verdict.as_warning(notes)
     return Done(notes, marks_due(membership, verified, policy))
+
+
+def _unlearned(group: Cluster, own: NodeView) -> list[NodeView]:
+    """Members that answer, that others list, and that the own node does not.
+
+    As of one that has just lost its volume: what it compares itself with is not the cluster yet.
+    One that only lists others is still joining, and nobody waits for that.
+    """
+    others = [node for node in group.nodes if node is not own]
+    return [
+        node
+        for node in others
+        if node.name not in own.cluster_nodes
+        and any(node.name in other.cluster_nodes for other in others if other is not node)
+    ]
 
 
 # --- notes ------------------------------------------------------------------------------------
