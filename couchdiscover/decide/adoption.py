@@ -16,7 +16,7 @@ from couchdiscover.decide import refusals
 from couchdiscover.decide.copies import Proof
 from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.verification import clone_refusal, cloned_note, stranded_note
-from couchdiscover.decide.volumes import Former, Survey, is_replicator
+from couchdiscover.decide.volumes import Evidence, Former, Survey, is_replicator
 from couchdiscover.errors import CouchdiscoverError, NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import ClusterView, LoginRefused, NodeView, Unreachable
 from couchdiscover.state.reasons import (
@@ -525,19 +525,19 @@ def misused_names(ground: Ground) -> str | None:
 
 
 def _contradicted(survey: Survey, name: str, pod: str) -> str | None:
-    """What speaks against a volume that a person names: another was it, and has more of its files.
+    """What speaks against a volume that a person names: by all evidence another one was it.
 
-    The maps would not name what that one has.
+    The maps would not name what that one has. Where files are all that tells, they must differ.
     """
     by_itself = Survey(survey.nodes, survey.expected, survey.others)
     known = by_itself.former.get(name)
     if known is None or known.pod == pod or by_itself.disagreements:
         return None
-    named = survey.named_files(name)
     there, elsewhere = (survey.volumes[each].files or frozenset() for each in (pod, known.pod))
-    if not named & elsewhere - there:
+    certain = known.by in (Evidence.MARK, Evidence.HISTORY)
+    if not certain and not survey.named_files(name) & elsewhere - there:
         return None
-    return f"by {known.by} it is {known.pod}'s volume, which has files of {name}'s that {pod} lacks"
+    return f"by {known.by} that was the volume of {known.pod}, whose copies would not be named then"
 
 
 def _hindrance(ground: Ground) -> Wait | Refuse | None:

@@ -603,7 +603,7 @@ def test_a_volume_that_was_another_by_all_evidence(
     former = "couchdb@couchdb-0.couchdb.prod.svc.cluster.local"
     ended = run(couchdiscover, box, "--from", f"{former}=couchdb-0")
     assert (ended.code, box.writes()) == (2, [])
-    assert "it is couchdb-2's volume" in ended.json["message"]
+    assert "that was the volume of couchdb-2" in ended.json["message"]
     assert run(couchdiscover, box, "--from", f"{former}=couchdb-2").code == 0
     readable(box)
 
