@@ -20,10 +20,11 @@ from couchdiscover.decide.adoption import (
     marks_due,
     misused_names,
     remarks,
+    uuid_remarks,
 )
 from couchdiscover.decide.common import Policy, identity_steps, identity_warnings
 from couchdiscover.decide.copies import Proof, equal
-from couchdiscover.decide.identity import drift
+from couchdiscover.decide.identity import Drift, drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.volumes import Survey, is_replicator
 from couchdiscover.errors import NotSo, NotYet, UsageProblem
@@ -245,13 +246,8 @@ class _Adoption:
         """Makes the nodes' identity the same, as ``run`` does; whether that took steps."""
         if not ground.unsettled:
             return False
-        topology, nodes = ground.topology, ground.view.nodes
-        found = drift(
-            nodes,
-            [node.name for node in nodes],
-            self.settings.repair_from,
-            secret_intended=topology.secret_intended,
-        )
+        topology = ground.topology
+        found = self._drift(ground)
         steps = identity_steps(found, ground.lead)
         policy = Policy(repair=self.settings.repair and steps != self._repaired)
         self.narrator.warn(identity_warnings(Membership.of(topology, ground.view), found, policy))
@@ -265,6 +261,18 @@ class _Adoption:
                 self.narrator.taken(outcome.step)
         self.pace.acted()
         return True
+
+    def _drift(self, ground: Ground) -> Drift:
+        nodes = [
+            replace(node, uptime=ground.uptimes.get(node.pod)) if node.uptime is None else node
+            for node in ground.view.nodes
+        ]
+        return drift(
+            nodes,
+            [node.name for node in nodes],
+            self.settings.repair_from,
+            secret_intended=ground.topology.secret_intended,
+        )
 
     # --- the end ---
 
@@ -280,8 +288,12 @@ class _Adoption:
             case Wait(reasons=reasons):
                 self.narrator.warn([f"adopt would begin by {told(reasons)}"])
         steps = foresee(ground)
+        found = self._drift(ground)
+        if self.settings.repair and (steps or ground.unsettled):
+            steps += identity_steps(found, ground.lead)
         self.narrator.planned(steps)
         self.narrator.warn(remarks(ground))
+        self.narrator.warn(uuid_remarks(ground, found, repair=self.settings.repair))
         if steps:
             raise NotSo(f"there is to do: {told_steps(steps)}")
         if end := ending(ground):

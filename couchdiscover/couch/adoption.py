@@ -40,8 +40,8 @@ from couchdiscover.state.steps import (
 from couchdiscover.state.topology import Topology
 from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Volume
 
-SHOWN_DOCUMENTS = 100
-"""Documents of each file that are looked at to tell which replications would start."""
+PAGE_DOCUMENTS = 200
+"""Documents of a file in one answer, where all are looked at: which replications would start."""
 
 BATCH = 16
 """Maps whose files are looked at together, right before the first of them is written."""
@@ -245,7 +245,7 @@ def _starting(client: CouchNode, node: NodeView, shard_map: ShardMap) -> dict[st
         file = shard_map.file(range_)
         if file not in files:
             continue
-        for document in client.file_documents(file, SHOWN_DOCUMENTS):
+        for document in client.file_documents(file, PAGE_DOCUMENTS):
             over = document.get("_replication_state") in ("completed", "failed")
             if "source" in document and "target" in document and not over:
                 found[str(document.get("_id", ""))] = _without_login(document["target"])

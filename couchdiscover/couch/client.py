@@ -6,7 +6,7 @@ The only place that talks to CouchDB. Whatever goes wrong is raised as ``CouchFa
 import json as jsonlib
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode
@@ -271,17 +271,18 @@ class CouchNode:
             and (checkpoint := _checkpoint(row["id"], row.get("doc"))) is not None
         }
 
-    def file_documents(self, file: ShardFile, limit: int) -> list[dict[str, Any]]:
-        """Documents of a file that are no design documents, ``limit`` at most."""
+    def file_documents(self, file: ShardFile, page: int) -> Iterator[dict[str, Any]]:
+        """All documents of a file that are no design documents, read ``page`` at a time."""
         path = f"{_file_path(file)}/_all_docs"
-        query = urlencode({"include_docs": "true", "limit": limit})
-        rows = _member(self._get(f"{path}?{query}"), "rows", list, path)
-        documents = [row.get("doc") for row in rows if isinstance(row, dict)]
-        return [
-            each
-            for each in documents
-            if isinstance(each, dict) and not str(each.get("_id", "")).startswith("_design/")
-        ]
+        query: dict[str, Any] = {"include_docs": "true", "limit": page}
+        while True:
+            rows = _member(self._get(f"{path}?{urlencode(query)}"), "rows", list, path)
+            documents = [row.get("doc") for row in rows if isinstance(row, dict)]
+            found = [each for each in documents if isinstance(each, dict) and "_id" in each]
+            yield from (each for each in found if not str(each["_id"]).startswith("_design/"))
+            if len(rows) < page or not found:
+                return
+            query |= {"startkey": jsonlib.dumps(found[-1]["_id"]), "skip": 1}
 
     def document(self, database: str, name: str) -> Mapping[str, Any]:
         """A document."""

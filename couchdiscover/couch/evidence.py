@@ -79,7 +79,30 @@ def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
                 node, volume=read_histories(client, node.volume or Volume(), names)
             ),
         )
-    return _with_evidence(asker, topology, view) if verified else view
+    if verified:
+        view = _with_evidence(asker, topology, view)
+    return _with_suspects(asker, topology, view)
+
+
+def _with_suspects(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """Whether files that tell of volumes which changed places hold anything.
+
+    Empty ones, which CouchDB has made for what a map named once, are no sign. The first that holds
+    something is enough.
+    """
+
+    def asked(client: CouchNode, node: NodeView) -> NodeView:
+        volume = node.volume or Volume()
+        found = dict(volume.infos)
+        for file in sorted(suspects[node.pod]):
+            if file not in found:
+                found |= {f: i for f, i in read_infos(client, [file]).items() if i is not None}
+            if file not in found or not found[file].empty:
+                break
+        return replace(node, volume=replace(volume, infos=found))
+
+    suspects = Membership.of(topology, view).survey.suspects
+    return asker.each(topology, view, [n for n in view.nodes if n.pod in suspects], asked)
 
 
 def _with_lone(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:

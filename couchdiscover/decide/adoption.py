@@ -5,6 +5,7 @@ look shows enough to go on: members that are there are not added again, maps tha
 skipped, and the marks, which come last, tell the volumes that are not proven yet.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -13,7 +14,9 @@ from typing import Any
 
 from couchdiscover.decide import refusals
 from couchdiscover.decide.copies import Proof
-from couchdiscover.decide.volumes import Former, Survey, is_replicator
+from couchdiscover.decide.identity import Drift
+from couchdiscover.decide.verification import clone_refusal, cloned_note, stranded_note
+from couchdiscover.decide.volumes import Evidence, Former, Survey, is_replicator
 from couchdiscover.errors import CouchdiscoverError, NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import ClusterView, LoginRefused, NodeView, Unreachable
 from couchdiscover.state.reasons import (
@@ -142,12 +145,14 @@ class Ground:
 
     @cached_property
     def unsettled(self) -> frozenset[str]:
-        """Pods whose volumes have former names, or a mark that is another node's."""
+        """Pods whose volumes have former names, a mark that is another node's, or a new map."""
         moved = {former.pod for former in self.formers.values()} | self.survey.permuted.keys()
         marks = {node.pod: self.survey.mark(node.pod) for node in self.view.nodes}
         names = {node.pod: node.name for node in self.view.nodes}
         foreign = {pod for pod, mark in marks.items() if mark and mark.node != names[pod]}
-        return frozenset(moved | foreign)
+        named = {n for name in self.rewritten if name in self.maps for n in self.maps[name].names}
+        touched = {pod for pod, name in names.items() if name in named}
+        return frozenset(moved | foreign | touched)
 
     # --- databases ---
 
@@ -392,14 +397,10 @@ def _refusal(ground: Ground) -> Refuse | None:
         or refusals.names(ground.topology, view.nodes, view.nodes)
     ):
         return refusal
-    if survey.clones:
-        clone = survey.clones[0]
-        return Refuse(
-            Unsafe,
-            f"the volume of {clone.pod} is a copy of {clone.other}'s, and both are alive and "
-            "connected or in this set: scale this set to 0 now; before it starts again give it "
-            "another Erlang cookie, or close ports 4369 and 9100 between the two",
-        )
+    if clone := clone_refusal(survey):
+        return clone
+    if cloned := cloned_note(survey):
+        return Refuse(NotSo, cloned)
     if survey.merged:
         return Refuse(
             Unsafe,
@@ -470,8 +471,6 @@ def _misuse(ground: Ground) -> Refuse | None:
             f"nothing tells which volume was {name}'s{more}: it may be that of "
             f"{', '.join(pods)}; say --from {name}=POD",
         )
-    if not any(wishes.wants(name) for name in ground.maps):
-        return Refuse(UsageProblem, f"--database {wishes.databases!r} matches no database")
     if wishes.replications is None:
         starting = [name for name in ground.stale if self_starting(ground, name)]
         if starting:
@@ -489,11 +488,13 @@ def _asks_for_replications(ground: Ground, databases: Iterable[str]) -> str:
     found = {name: ground.replications[name] for name in databases}
     count = sum(each.count or 0 for each in found.values())
     targets = sorted({target for each in found.values() for target in each.targets})
+    has = "has" if len(found) == 1 else "have"
+    what = "replication" if count == 1 else "replications"
     return (
-        f"{', '.join(found)} {'has' if len(found) == 1 else 'have'} {count} replications that "
-        f"would start, to {some(targets)}: say --replications run, or --replications hold to leave "
-        "them for later. A replication goes by the server's [couchdb] uuid: with the uuid that the "
-        "original has they go on from the original's checkpoints, with another all begin anew"
+        f"{', '.join(found)} {has} {count} {what} that would start, to {some(targets)}: say "
+        "--replications run, or --replications hold to leave them for later. A replication goes by "
+        "the server's [couchdb] uuid: with the uuid that the original has they go on from the "
+        "original's checkpoints, with another all begin anew"
     )
 
 
@@ -516,7 +517,27 @@ def misused_names(ground: Ground) -> str | None:
             ground.survey.volumes[former.pod].files or frozenset()
         ):
             return f"--from {name}={pod}: no file of {name}'s is on {pod}'s volume"
+        if contradicted := _contradicted(ground.survey, name, pod):
+            return f"--from {name}={pod}: {contradicted}"
+    if ground.wishes.databases is not None and not any(map(ground.wishes.wants, ground.maps)):
+        return f"--database {ground.wishes.databases!r} matches no database"
     return None
+
+
+def _contradicted(survey: Survey, name: str, pod: str) -> str | None:
+    """What speaks against a volume that a person names: by all evidence another one was it.
+
+    The maps would not name what that one has. Where files are all that tells, they must differ.
+    """
+    by_itself = Survey(survey.nodes, survey.expected, survey.others)
+    known = by_itself.former.get(name)
+    if known is None or known.pod == pod or by_itself.disagreements:
+        return None
+    there, elsewhere = (survey.volumes[each].files or frozenset() for each in (pod, known.pod))
+    certain = known.by in (Evidence.MARK, Evidence.HISTORY)
+    if not certain and not survey.named_files(name) & elsewhere - there:
+        return None
+    return f"by {known.by} that was the volume of {known.pod}, whose copies would not be named then"
 
 
 def _hindrance(ground: Ground) -> Wait | Refuse | None:
@@ -706,15 +727,8 @@ def _do(steps: Iterable[Step]) -> Do | None:
 
 def ending(ground: Ground) -> Refuse | None:
     """What is left for a person, once everything else is done and marked."""
-    if not ground.refused:
-        return None
-    name, range_ = next(iter(ground.refused.items()))
-    return Refuse(
-        NotSo,
-        f"{some(ground.refused)} stay as they are: no volume here has a file of range {range_} of "
-        f"{name}, and a shard map without it would lose it for good; put the volume that has it "
-        "into the set, or delete the database",
-    )
+    left = {**ground.survey.stranded, **ground.refused}
+    return Refuse(NotSo, stranded_note(left)) if left else None
 
 
 def remarks(ground: Ground) -> tuple[str, ...]:
@@ -740,6 +754,32 @@ def remarks(ground: Ground) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def uuid_remarks(ground: Ground, found: Drift, *, repair: bool) -> tuple[str, ...]:
+    """By which server uuid the replications that would start go, where identities were read."""
+    starting = [name for name in ground.adoptable if self_starting(ground, name)]
+    nodes = [node for node in ground.view.nodes if node.identity is not None]
+    if not starting or not nodes:
+        return ()
+    givers = {
+        str(details["to"])
+        for step in found.steps
+        if "uuid" in (details := step.details()).get("keys", ())
+    }
+    uuids = {node.identity.uuid for node in nodes if node.identity is not None}
+    if givers and repair:
+        whose = f"that of {min(givers)}, which all nodes are given"
+    elif uuids == {None}:
+        whose = "a new one, since no node has any"
+    elif len(uuids) == 1:
+        whose = "the one that all nodes have"
+    else:
+        whose = "each node's own, since they differ and are left so"
+    return (
+        f"replications of {some(starting)} go by the server's [couchdb] uuid, {whose}: where that "
+        "is the original's they go on from its checkpoints, else all begin anew",
+    )
+
+
 def some(names: Collection[str]) -> str:
     """The first few of many names."""
     shown = sorted(names)[:NAMED]
@@ -755,6 +795,7 @@ def early_marks(ground: Ground) -> Mapping[str, Mark]:
 
     A join blurs the weaker evidence (a volume that was always alone has no history), and once the
     maps are rewritten nothing would tell an adoption that was killed before its copies were proven.
+    They have no time, by which they are told from those of a node that was verified.
     """
     found = {}
     for node in ground.view.nodes:
@@ -771,8 +812,8 @@ def early_marks(ground: Ground) -> Mapping[str, Mark]:
         # One that says its own name is proven to no longer, until the rest is adopted, too.
         told = names[0] if mark.node == node.name else mark.node
         was = dict.fromkeys(name for name in (*mark.was, *names) if name != told)
-        if (told, tuple(was)) != (mark.node, mark.was):
-            found[node.pod] = replace(mark, node=told, was=tuple(was))
+        if (told, tuple(was), "") != (mark.node, mark.was, mark.at):
+            found[node.pod] = replace(mark, node=told, was=tuple(was), at="")
     return found
 
 
@@ -811,11 +852,13 @@ def _order(database: str) -> tuple[int, str]:
 
 
 def _kin(name: str) -> str:
-    """What the names of one set have in common: the host name without its first label.
+    """What the names of one set have in common: the host name without the pod's number.
 
-    Names by address have nothing but that.
+    Two StatefulSets of one Service differ in the rest of the first label. Names by address have
+    nothing in common but that.
     """
     host = name.partition("@")[2]
     if host.replace(".", "").isdigit() or ":" in host:
         return "address"
-    return host.partition(".")[2]
+    label, _, rest = host.partition(".")
+    return f"{re.sub('-?[0-9]+$', '', label)}.{rest}"

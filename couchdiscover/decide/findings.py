@@ -11,7 +11,7 @@ from enum import StrEnum
 from couchdiscover.decide import refusals
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership, host_of, is_address
-from couchdiscover.decide.verification import cloned_note, hollow_pods
+from couchdiscover.decide.verification import cloned_note, hollow_pods, unfinished_note
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
@@ -234,7 +234,11 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
         )
     if told := hollow_pods(survey, names):
         yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unproven)), told)
+    if told := unfinished_note(survey, names):
+        yield Finding("adoption_unfinished", Severity.FAULT, tuple(sorted(survey.unfinished)), told)
     for pod, name in sorted(survey.mismarked.items()):
+        if pod in survey.unfinished:
+            continue
         yield Finding(
             "marked_otherwise",
             Severity.WARNING,

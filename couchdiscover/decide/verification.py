@@ -39,7 +39,7 @@ class Verdict:
 def volume_refusal(membership: Membership) -> Refuse | None:
     """Volumes that are not what their nodes are called, or that are another set's."""
     survey = membership.survey
-    if clone := _clone(survey):
+    if clone := clone_refusal(survey):
         return clone
     if cloned := cloned_note(survey):
         return Refuse(NotSo, cloned)
@@ -64,7 +64,7 @@ def volume_answer(membership: Membership, own: NodeView) -> Decision | None:
     rolling rename is to be caught at its first pod.
     """
     survey = membership.survey
-    if clone := _clone(survey):
+    if clone := clone_refusal(survey):
         return clone
     if survey.held or not (survey.has_former_names or survey.permuted):
         return None
@@ -95,8 +95,16 @@ def _former_names(survey: Survey) -> str:
     )
 
 
-def _clone(survey: Survey) -> Refuse | None:
-    """A clone that has met its original, seen from either side."""
+def clone_refusal(survey: Survey) -> Refuse | None:
+    """A clone that has met its original, or one volume at two pods of this set."""
+    if twins := [clone for clone in survey.clones if clone.other in survey.present]:
+        pods = sorted({clone.pod for clone in twins} | {survey.present[c.other] for c in twins})
+        return Refuse(
+            Unsafe,
+            f"the volumes of {', '.join(pods)} are copies of one volume (the snapshot of one "
+            "pod restored for several?): each pod needs the volume of its own node, or a new one; "
+            "keep what is there until that is so",
+        )
     for clone in survey.clones:
         if survey.is_original(clone):
             continue
@@ -149,6 +157,8 @@ def verify(
         return Verdict(copies)
     if hollow := hollow_pods(membership.survey, pods):
         return Verdict(Refuse(NotSo, hollow))
+    if unfinished := unfinished_note(membership.survey, pods):
+        return Verdict(Refuse(NotSo, unfinished))
     if gone := _gone(membership, pods):
         return Verdict(Refuse(NotSo, gone, marks=marks_due(membership, nodes, policy)))
     return None
@@ -209,6 +219,8 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
             f"{', '.join(seeding)} {verb} not ready: /_up says seeding, since no node of [cluster] "
             "seedlist has answered; correct that setting, so that its names are the nodes'"
         )
+    if stranded := membership.survey.stranded:
+        return stranded_note(stranded)
     if merged := membership.survey.merged:
         return (
             f"the shard maps of {some(merged)} have conflicts, as after two clusters were joined: "
@@ -360,6 +372,31 @@ def _has_address(membership: Membership, name: str) -> bool:
 def _lost(pods: Sequence[str]) -> str:
     several = len(pods) > 1
     return f"{', '.join(pods)} {'have lost their volumes' if several else 'has lost its volume'}"
+
+
+def stranded_note(ranges: Mapping[str, str]) -> str:
+    """Databases that cannot be read, each with a range that no volume here has."""
+    name, range_ = next(iter(sorted(ranges.items())))
+    verb = "names" if len(ranges) == 1 else "name"
+    return (
+        f"the shard maps of {some(ranges)} {verb} nodes that are gone: no volume here has a file "
+        f"of range {range_} of {name}, and a map without it would lose it for good. Put the volume "
+        "that has it into the set, then `couchdiscover adopt`; a database that was only made here "
+        "after the volumes were restored may be deleted"
+    )
+
+
+def unfinished_note(survey: Survey, pods: Collection[str]) -> str | None:
+    """Volumes whose adoption was not completed: their maps are right, their copies unproven."""
+    found = sorted(survey.unfinished.keys() & set(pods))
+    if not found:
+        return None
+    whose = "the volumes of " if len(found) > 1 else "the volume of "
+    return (
+        f"{whose}{', '.join(found)} (formerly {some([survey.unfinished[pod] for pod in found])}) "
+        "have been adopted without the proof that their copies are equal: `couchdiscover adopt` "
+        "goes on with it"
+    )
 
 
 def hollow_pods(survey: Survey, pods: Collection[str]) -> str | None:

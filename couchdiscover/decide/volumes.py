@@ -428,16 +428,52 @@ class Survey:
 
     @cached_property
     def held(self) -> frozenset[str]:
-        """Databases of replications that alone are still under former names.
+        """Databases that alone are still under former names, since an adoption has left them so.
 
-        So ``adopt --replications hold`` leaves them, with every other map adopted and the former
-        names noted in the marks; empty where other databases are left, too.
+        Of replications, as ``adopt --replications hold`` leaves them, or ``stranded``: with every
+        other map adopted and the former names noted in the marks. Empty where others are left, too.
         """
         names = self.former.keys() | self.untold.keys()
         maps = self.all_maps or {}
         left = frozenset(each.database for each in maps.values() if each.names & names)
         noted = any(mark.was for pod in self.volumes if (mark := self.mark(pod)) is not None)
-        return left if noted and all(is_replicator(each) for each in left) else frozenset()
+        done = all(is_replicator(each) or each in self.stranded for each in left)
+        return left if noted and done else frozenset()
+
+    @cached_property
+    def stranded(self) -> Mapping[str, str]:
+        """Databases, each with a range, that no volume here has a file of, under any name.
+
+        Nobody who is alive is named for it, so that the database cannot be read. Empty while not
+        every volume was read.
+        """
+        volumes = self.volumes.values()
+        if any(pod.name not in self._node for pod in self.expected):
+            return {}
+        if any(volume.files is None for volume in volumes):
+            return {}
+        there = frozenset[ShardFile]().union(*(volume.files or () for volume in volumes))
+        found = {}
+        for name, shard_map in (self.all_maps or {}).items():
+            if not shard_map.names & self.strange:
+                continue
+            for range_, names in sorted(shard_map.by_range.items()):
+                if set(names) <= self.strange and shard_map.file(range_) not in there:
+                    found[name] = range_
+                    break
+        return found
+
+    @cached_property
+    def unfinished(self) -> Mapping[str, str]:
+        """Pods whose volumes are being adopted, and the names that they had: nothing is proven yet.
+
+        An adoption leaves a mark without a time before its first step, and the real one at the end.
+        """
+        return {
+            node.pod: mark.node
+            for node in self.nodes
+            if (mark := self.mark(node.pod)) is not None and mark.node != node.name and not mark.at
+        }
 
     @cached_property
     def suspects(self) -> Mapping[str, frozenset[ShardFile]]:

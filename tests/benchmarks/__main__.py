@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--runs", type=int, default=7, help="of which the median is taken [7]")
     parser.add_argument("--nodes", type=int, default=1000, help="for the scale [1000]")
+    parser.add_argument("--databases", type=int, default=300, help="for adopt [300]")
     parser.add_argument("--only", action="append", metavar="PART", help="repeatable")
     parser.add_argument("--json", type=Path, default=HERE / "results.json", metavar="FILE")
     options = parser.parse_args(arguments)
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "reaction": clusters.pressure,
         "requests": requests,
         "scale": lambda: clusters.scale(options.nodes),
+        "adopt": lambda: clusters.adoption(options.databases),
         "size": size,
     }
     if unknown := set(options.only or ()) - parts.keys():

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import requests
+
 from couchdiscover.sandbox import Proceed, Sandbox
 from couchdiscover.sandbox.http import Request, Response, Wire
 from tests.benchmarks.measure import COUCHDISCOVER, Row, cost, in_turns, row, watch
@@ -243,6 +245,53 @@ def scale(nodes: int) -> list[Row]:
                 row(group, "threads", [seen.threads], "", at_most=40),
             ]
     return rows
+
+
+# --- volumes under former names ---------------------------------------------------------------
+
+
+def adoption(databases: int) -> list[Row]:
+    """``adopt`` on three volumes in another namespace, each database of two ranges; no delays.
+
+    What each further database costs is told by a tenth of them beside the whole.
+    """
+    sizes = (max(1, databases // 10), databases)
+    found = {size: _adopted(size) for size in sizes}
+    few, many = (found[size][1] for size in sizes)
+    group = f"adopt: 3 nodes, {databases} databases"
+    each = (many - few) / (sizes[1] - sizes[0])
+    return [
+        row(group, "time", [found[databases][0]], "s"),
+        row(group, "requests", [many], ""),
+        row(group, "requests for each further database", [each], "", at_most=60),
+        row(group, "requests that find nothing left", [found[databases][2]], ""),
+    ]
+
+
+def _adopted(databases: int) -> tuple[float, int, int]:
+    """Seconds, requests, and the requests of another run after it."""
+    with Sandbox(3, pace=0.0) as box:
+        cost(COUCHDISCOVER, box.environment())
+        for number in range(databases):
+            _make(box, f"/db{number}?q=2&n=3")
+        while any(len(box.node(pod).volume.paths) < 2 * databases for pod in box.pods):
+            time.sleep(0.05)
+        box.rename(namespace="restored")
+        for pod in box.pods:
+            box.node(pod).started_at -= 120  # a node that lists former names must have been up
+        counts = [len(box.requests())]
+        spent = []
+        for _ in range(2):
+            spent.append(cost([*COUCHDISCOVER, "adopt", "--timeout", "10m"], box.environment()))
+            counts.append(len(box.requests()))
+        return spent[0].wall, counts[1] - counts[0], counts[2] - counts[1]
+
+
+def _make(box: Sandbox, path: str) -> None:
+    host, port = box.address(box.pods[0])
+    login = (box.deployment.user, box.deployment.password)
+    answer = requests.put(f"http://{host}:{port}{path}", auth=login, timeout=60)
+    answer.raise_for_status()
 
 
 # --- size -------------------------------------------------------------------------------------

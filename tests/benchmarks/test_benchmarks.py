@@ -25,16 +25,19 @@ def test_the_number_of_requests_is_linear_and_within_the_promise() -> None:
     assert draw(found).count("<circle") == 8
 
 
-@pytest.mark.parametrize("part", ["start-up", "finish", "peers", "reaction", "requests", "scale"])
+@pytest.mark.parametrize(
+    "part", ["start-up", "finish", "peers", "reaction", "requests", "scale", "adopt"]
+)
 def test_the_command(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("COUCHDB_HOME", raising=False)
     target = tmp_path / "results.json"
-    small = ["--runs", "1", "--nodes", "3", "--only", part, "--json", str(target)]
-    assert main(small) == 0
+    small = ["--runs", "1", "--nodes", "3", "--databases", "10"]
+    assert main([*small, "--only", part, "--json", str(target)]) == 0
     rows = json.loads(target.read_text())["rows"]
     assert rows
+    assert part != "adopt" or [row["met"] for row in rows if row["goal"]] == [True]
     shown = capsys.readouterr().out
     for row in rows:
         assert row["what"] in shown

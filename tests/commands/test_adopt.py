@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from couchdiscover.adopt import adopt
+from couchdiscover.couch import adoption
+from couchdiscover.couch.adoption import Adopter
 from couchdiscover.couch.client import CouchFailure, CouchNode
+from couchdiscover.errors import UsageProblem
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.output.report import Record
 from couchdiscover.sandbox import Sandbox
@@ -93,18 +96,23 @@ def kinds(ended: Ended) -> list[str]:
     return [step["step"] for step in ended.json["steps"]]
 
 
-def readable(box: Sandbox, databases: Mapping[str, int] = DATABASES) -> None:
-    """Every document is there through every node, and every map names files that are there."""
+def readable(
+    box: Sandbox, databases: Mapping[str, int] = DATABASES, but: Sequence[str] = ()
+) -> None:
+    """Every document is there through every node, and every map names files that are there.
+
+    ``but`` are databases whose maps may name others.
+    """
     call = caller(box)
     for pod in box.pods:
         for database in databases:
             assert call.count(pod, database) == DOCUMENTS + 1, (pod, database)
             assert call.get(pod, f"/{database}/d3")["number"] == 3
         assert call.get(pod, "/_users/org.couchdb.user:bob")["name"] == "bob"
-    truthful(box)
+    truthful(box, but)
 
 
-def truthful(box: Sandbox) -> None:
+def truthful(box: Sandbox, but: Sequence[str] = ()) -> None:
     """The maps are the same on all nodes, without conflicts, and name files that are there."""
     call = caller(box)
     names = {call.name(pod): pod for pod in box.pods}
@@ -113,6 +121,8 @@ def truthful(box: Sandbox) -> None:
     assert all(each == maps[0] for each in maps)
     for database, document in maps[0].items():
         assert "_conflicts" not in document
+        if database in but:
+            continue
         suffix = "".join(map(chr, document["shard_suffix"]))
         by_node: dict[str, list[str]] = {}
         for range_, holders in document["by_range"].items():
@@ -150,7 +160,7 @@ def test_volumes_in_another_namespace_and_in_another_order(
     assert (ended.code, ended.json["result"]) == (0, "done"), ended.err
     order = ["add_node", "delete_member", "rewrite_map", "sync_shards", "sync_identity"]
     assert list(dict.fromkeys(kinds(ended))) == order
-    assert set(kinds(planned)) == set(order[:-1])
+    assert set(kinds(planned)) == set(order)
     rewritten = [s["database"] for s in ended.json["steps"] if s["step"] == "rewrite_map"]
     assert (rewritten[0], rewritten[-1]) == ("_users", "_replicator")
     readable(box)
@@ -276,10 +286,11 @@ def test_volumes_that_changed_places_under_present_names(
     nothing_left(couchdiscover, box)
 
 
-def test_snapshots_of_different_moments_are_made_equal(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
-) -> None:
-    box = sandbox(3, namespace="prod")
+def different_moments(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path, **options: Any
+) -> Sandbox:
+    """One volume of the three is older: without a deletion, a purge and a document since."""
+    box = sandbox(3, namespace="prod", **options)
     assert couchdiscover("run", environment=box.environment()).code == 0
     call = caller(box)
     fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
@@ -292,9 +303,41 @@ def test_snapshots_of_different_moments_are_made_equal(
     call.put("couchdb-0", "/young?n=3&q=2")
     eventually(lambda: all(call.count(pod, "db") == DOCUMENTS for pod in box.pods))
     young = snapshots(box, tmp_path)
-    restored = Original([young[0], old[1], young[2]]).restored(sandbox, [0, 1, 2])
+    return Original([young[0], old[1], young[2]]).restored(sandbox, [0, 1, 2], **options)
+
+
+def test_volumes_that_changed_places_and_lack_nothing_are_no_reason_to_refuse(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """What is not named any more is empty, and so is what CouchDB has made in its place."""
+    box = sandbox(3, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    call.put("couchdb-0", "/blank?n=1&q=1")
+    found = snapshots(box, tmp_path)
+    for pod in box.pods:
+        box.stop(pod)
+    mount(box, [found[1], found[2], found[0]])
+    start(box)
+    eventually(lambda: all(call(pod, "GET", "/blank")[0] == 200 for pod in box.pods))
+    for pod in (None, "couchdb-1"):
+        ended = couchdiscover("run", environment=box.environment(pod))
+        assert ended.code == 0, ended.err
+
+
+def test_snapshots_of_different_moments_are_made_equal(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    restored = different_moments(sandbox, couchdiscover, tmp_path)
     ended = run(couchdiscover, restored)
     assert ended.code == 0, ended.err
+    all_equal(restored)
+    nothing_left(couchdiscover, restored)
+
+
+def all_equal(restored: Sandbox) -> None:
+    """The copies of ``different_moments`` are as the younger ones were."""
     then = caller(restored)
     for pod in restored.pods:
         assert then(pod, "GET", "/db/d1")[0] == 404
@@ -308,7 +351,6 @@ def test_snapshots_of_different_moments_are_made_equal(
                 for pod in restored.pods
             }
             assert len(counts) == 1
-    nothing_left(couchdiscover, restored)
 
 
 def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
@@ -348,6 +390,27 @@ def test_a_database_made_on_a_restored_node_before_the_adoption(
     readable(box)
     assert call("couchdb-2", "GET", "/newdb")[0] == 200
     nothing_left(couchdiscover, box)
+
+
+def test_a_database_that_no_volume_has_a_range_of_is_told_by_adopt_and_by_run(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """Made on a restored node, with copies on former names only: nobody has them."""
+    box = original(sandbox, couchdiscover, tmp_path, databases={"db": 3}).restored(
+        sandbox, [0, 1, 2]
+    )
+    call = caller(box)
+    assert call("couchdb-1", "PUT", "/newdb?q=4&n=1")[0] == 202
+    for _ in range(2):
+        ended = run(couchdiscover, box)
+        assert ended.code == 3
+        assert "newdb" in ended.json["message"]
+    readable(box, {"db": 3}, but=["newdb"])
+    for command in ("run", "check"):
+        ended = couchdiscover(command, "-o", "json", environment=box.environment())
+        assert ended.code == 3
+        assert "newdb" in ended.json["message"]
+    assert couchdiscover("run", environment=box.environment("couchdb-0")).code == 0
 
 
 def test_zones_and_unknown_keys_of_members_are_kept(
@@ -420,6 +483,27 @@ def test_replications_that_would_start_must_be_decided_on(
     nothing_left(couchdiscover, box)
 
 
+def test_all_documents_are_looked_at_for_replications(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that would start may come after any number of those that are over."""
+    monkeypatch.setattr(adoption, "PAGE_DOCUMENTS", 2)
+    box = sandbox(1, namespace="prod", pace=0.02)
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    over = {"source": "db", "target": "gone", "_replication_state": "completed"}
+    for number in range(12):
+        call.put("couchdb-0", f"/_replicator/a{number:02}", over)
+    going = {"source": "db", "target": "http://elsewhere.example/db"}
+    call.put("couchdb-0", "/_replicator/z", going)
+    restored = Original(snapshots(box, tmp_path)).restored(sandbox, [0], pace=0.02)
+    with pytest.raises(UsageProblem, match=r"1 replication .*elsewhere\.example"):
+        in_process(restored)
+    planned = run(couchdiscover, restored, "--replications", "run", "--dry-run")
+    assert (planned.code, restored.writes()) == (3, [])
+    assert any("[couchdb] uuid" in warning for warning in planned.json["warnings"])
+
+
 # --- what is refused, with nothing written -----------------------------------------------------
 
 
@@ -461,7 +545,23 @@ def test_one_volume_twice(sandbox: Make, couchdiscover: Command, tmp_path: Path)
     box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 1])
     ended = run(couchdiscover, box)
     assert (ended.code, box.writes()) == (6, [])
-    assert "copy" in ended.json["message"]
+    assert "one volume" in ended.json["message"]
+    assert "another Erlang cookie" not in ended.json["message"]
+
+
+def test_the_original_of_a_clone_is_not_told_to_stop(sandbox: Make, couchdiscover: Command) -> None:
+    box = sandbox(3, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    clone = box.clone_into("stage")
+    call = caller(box)
+    eventually(lambda: len(call.get("couchdb-0", "/_membership")["all_nodes"]) == 6)
+    writes = len(box.writes()), len(clone.writes())
+    ours, theirs = run(couchdiscover, box), run(couchdiscover, clone)
+    assert (ours.code, theirs.code) == (3, 6)
+    assert "Scale that StatefulSet to 0" in ours.json["message"]
+    assert "stage.svc" in ours.json["message"]
+    assert "Scale this StatefulSet to 0" in theirs.json["message"]
+    assert (len(box.writes()), len(clone.writes())) == writes
 
 
 def test_a_seedlist_of_former_names(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
@@ -493,6 +593,28 @@ def test_bad_input(
     ended = run(couchdiscover, box, *arguments)
     assert (ended.code, box.writes()) == (2, [])
     assert said in ended.json["message"]
+
+
+def test_a_volume_that_was_another_by_all_evidence(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """Its files would not be named any more, where each node has only some."""
+    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [1, 2, 0])
+    former = "couchdb@couchdb-0.couchdb.prod.svc.cluster.local"
+    ended = run(couchdiscover, box, "--from", f"{former}=couchdb-0")
+    assert (ended.code, box.writes()) == (2, [])
+    assert "that was the volume of couchdb-2" in ended.json["message"]
+    assert run(couchdiscover, box, "--from", f"{former}=couchdb-2").code == 0
+    readable(box)
+
+
+def test_no_database_of_that_name_where_nothing_is_to_be_adopted(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(1)
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    assert run(couchdiscover, box, "--database", "nothing*").code == 2
+    assert run(couchdiscover, box, "--database", "_us*").code == 0
 
 
 def test_one_look_writes_nothing(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
@@ -605,6 +727,37 @@ def test_a_lone_volume_killed_at_any_write(
         assert in_process(box) == "there is nothing to adopt"
         box.close()
     assert point > 8
+
+
+def test_run_says_that_an_adoption_was_not_completed(
+    sandbox: Make,
+    couchdiscover: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All maps are right, the copies are not equal yet: that must neither pass nor be forgotten."""
+    box = different_moments(sandbox, couchdiscover, tmp_path)
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Adopter, "_sync", killed)
+        with pytest.raises(Killed):
+            in_process(box)
+    truthful(box)
+    for arguments, pod, code in (
+        (["run"], None, 3),
+        (["check"], None, 3),
+        (["run"], "couchdb-1", 0),
+        (["run"], None, 3),
+    ):
+        ended = couchdiscover(*arguments, "-o", "json", environment=box.environment(pod))
+        told = [ended.json["message"], *ended.json["warnings"]]
+        assert (ended.code, any("couchdiscover adopt" in each for each in told)) == (code, True)
+    assert run(couchdiscover, box).code == 0
+    all_equal(box)
+    assert couchdiscover("run", environment=box.environment()).code == 0
 
 
 # --- many --------------------------------------------------------------------------------------

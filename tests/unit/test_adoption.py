@@ -301,9 +301,10 @@ def test_only_what_was_asked_for() -> None:
     made = ground(wishes=Wishes(databases="_*"), joined=True, listed=())
     assert [s.database for s in steps(decide_adoption(made))] == ["_users", "_replicator"]
     assert made.left_out == ("a",)
-    none = decide_adoption(ground(wishes=Wishes(databases="x*")))
-    assert isinstance(none, Refuse)
-    assert none.error is UsageProblem
+    assert misused_names(made) is None
+    problem = misused_names(ground(wishes=Wishes(databases="x*")))
+    assert problem is not None
+    assert "matches no database" in problem
 
 
 @pytest.mark.parametrize(
@@ -349,8 +350,10 @@ def test_a_lost_volumes_name_is_dropped_and_deleted_with_the_others() -> None:
     assert not made.refused
 
 
-def test_a_name_of_another_set_is_left_alone() -> None:
-    other = "couchdb@other-0.other.prod.svc.cluster.local"
+@pytest.mark.parametrize("service", ["other", "couchdb"])
+def test_a_name_of_another_set_is_left_alone(service: str) -> None:
+    """Also of one of the same Service: its pods may only be down."""
+    other = f"couchdb@other-0.{service}.prod.svc.cluster.local"
     maps = (a_map("a", *OLD, other),)
     made = ground(maps, joined=True, listed=(*OLD, other))
     assert not made.dropped
@@ -442,6 +445,29 @@ def test_whose_the_volumes_were_is_noted_before_the_first_step() -> None:
         "couchdb-2": old(1),
     }
     assert not early_marks(settled())
+
+
+def test_copies_of_new_maps_are_proven_where_no_mark_tells_of_them() -> None:
+    """As with --no-mark: this run knows itself what it has rewritten."""
+    made = replace(settled(marks=False), rewritten=frozenset({"a"}))
+    assert steps(decide_adoption(made)) == [SyncAdopted("couchdb-0", ("a",))]
+    names = [node.name for node in made.view.nodes]
+    unproven = replace(made, synced=frozenset({"a"}), proof=equal(made.settling, names))
+    assert isinstance(decide_adoption(unproven), Wait)
+
+
+def test_an_early_mark_has_no_time() -> None:
+    """It is told from the mark of a node that was verified under its former name."""
+
+    def verified(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        was = old((2, 0, 1)[int(node.pod[-1])])
+        mark = Mark(was, node.volume.uuid or "", {}, "2026-01-01T00:00:00Z")
+        return replace(node, volume=replace(node.volume, mark=mark))
+
+    marks = early_marks(with_nodes(ground(), verified))
+    assert {mark.at for mark in marks.values()} == {""}
+    assert marks.keys() == {"couchdb-0", "couchdb-1", "couchdb-2"}
 
 
 def test_an_own_mark_says_a_former_name_again_while_more_is_adopted() -> None:

@@ -136,7 +136,7 @@ def test_an_empty_copy_is_good_only_where_the_others_were_looked_into() -> None:
 
 
 def test_a_mark_of_another_name_is_renewed_only_over_files_that_are_all_there() -> None:
-    other = Mark("couchdb@was.another", uuid(1), {})
+    other = Mark("couchdb@was.another", uuid(1), {}, "2026-01-01T00:00:00Z")
     missing = member(1, volume=volume(1, mark=other, files=frozenset()))
     decision = judged(seen(member(0), missing, member(2)))
     assert isinstance(decision, Refuse)
@@ -145,6 +145,16 @@ def test_a_mark_of_another_name_is_renewed_only_over_files_that_are_all_there() 
     there = member(1, volume=volume(1, mark=other, infos={FILE: FULL}))
     renewed = judged(seen(member(0), there, member(2)))
     assert renewed == Done(marks=("couchdb-1",))
+
+
+def test_an_adoption_that_was_not_completed_is_neither_verified_nor_marked() -> None:
+    """Its mark has no time yet: the copies are not proven equal."""
+    begun = Mark("couchdb@was.another", uuid(1), {})
+    there = member(1, volume=volume(1, mark=begun, infos={FILE: FULL}))
+    decision = judged(seen(member(0), there, member(2)))
+    assert isinstance(decision, Refuse)
+    assert (decision.error, decision.marks) == (NotSo, ())
+    assert "`couchdiscover adopt` goes on" in decision.reason
 
 
 # --- lost volumes ---

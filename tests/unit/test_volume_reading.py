@@ -330,7 +330,7 @@ Ask = Callable[[CouchNode], Any]
         lambda c: c.file_is_filled(FILE),
         lambda c: c.file_changes_after(FILE, 0),
         lambda c: c.checkpoints(FILE),
-        lambda c: c.file_documents(FILE, 10),
+        lambda c: list(c.file_documents(FILE, 10)),
         lambda c: c.map_document("db"),
         lambda c: c.up(),
     ],
