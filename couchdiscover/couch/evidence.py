@@ -41,6 +41,10 @@ def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
         want(laden, Part.MAPS | Part.HISTORY | Part.UUID)
         leaders = [group.coordinator for group in membership.groups if group.exists]
         want(leaders or view.nodes[:1], Part.MAPS)
+    if membership.clusters or laden:  # whoever joins may have maps that would hide what is there
+        joining = [node for node in lone if not membership.group_of(node).exists]
+        want(joining, Part.MAPS)
+        want([group.coordinator for group in membership.clusters] if joining else (), Part.MAPS)
     if asker.foresees:
         clusters = [group for group in membership.groups if group.was_finished]
         want([group.coordinator for group in clusters], Part.MAPS)
