@@ -294,8 +294,7 @@ def _to_verify(asker: Asker, topology: Topology, view: ClusterView) -> list[Node
     """
     if asker.scope is Scope.POD and not asker.memory.finished_here:
         own = node_of(view, topology.own or "")
-        lone_set = len(topology.expected) == 1
-        return [own] if own is not None and own.finished and (lone_set or not own.alone) else []
+        return [own] if own is not None and own.finished else []
     expected = frozenset(node.name for node in view.nodes)
     whole = len(view.nodes) == len(topology.expected) and all(
         node.finished
