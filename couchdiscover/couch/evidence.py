@@ -41,6 +41,10 @@ def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
         want(laden, Part.MAPS | Part.HISTORY | Part.UUID)
         leaders = [group.coordinator for group in membership.groups if group.exists]
         want(leaders or view.nodes[:1], Part.MAPS)
+    if membership.clusters or laden:  # whoever joins may have maps that would hide what is there
+        joining = [node for node in lone if not membership.group_of(node).exists]
+        want(joining, Part.MAPS)
+        want([group.coordinator for group in membership.clusters] if joining else (), Part.MAPS)
     if asker.foresees:
         clusters = [group for group in membership.groups if group.was_finished]
         want([group.coordinator for group in clusters], Part.MAPS)
@@ -293,8 +297,7 @@ def _to_verify(asker: Asker, topology: Topology, view: ClusterView) -> list[Node
     """
     if asker.scope is Scope.POD and not asker.memory.finished_here:
         own = node_of(view, topology.own or "")
-        lone_set = len(topology.expected) == 1
-        return [own] if own is not None and own.finished and (lone_set or not own.alone) else []
+        return [own] if own is not None and own.finished else []
     expected = frozenset(node.name for node in view.nodes)
     whole = len(view.nodes) == len(topology.expected) and all(
         node.finished

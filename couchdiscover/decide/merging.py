@@ -25,7 +25,7 @@ def merge_question(node: NodeView, coordinator: NodeView) -> Refuse | Reason | N
     if volume is None or volume.files is None:
         return Unread("what it holds", "GET /_node/_local/_all_dbs")
     mine = {file.database for file in volume.files if file.range}
-    if not mine:
+    if not mine and _is_blank(coordinator):
         return None
     if theirs is None or theirs.maps is None:
         return Unread(f"what {coordinator.pod} holds", "its shard maps in /_node/_local/_dbs")
@@ -35,9 +35,19 @@ def merge_question(node: NodeView, coordinator: NodeView) -> Refuse | Reason | N
     ours = {each.database: each for each in volume.maps}
     known = {each.database: each for each in theirs.maps}
     same = {name: _same(ours.get(name), known.get(name)) for name in mine}
+    # A map without a file holds nothing, and would still take the place of the cluster's own.
+    same |= {name: _same(ours[name], known[name]) for name in ours.keys() & known.keys()}
     if open_ := sorted(name for name, known_same in same.items() if known_same is None):
         return Unread("where its databases come from", f"the revisions of {some(open_)} in _dbs")
     foreign = {name for name, known_same in same.items() if not known_same}
+    if hollow := foreign - mine:
+        return Refuse(
+            Unsafe,
+            f"{node.pod} is no member, and has shard maps of {some(hollow)} that are other ones "
+            f"than {coordinator.pod}'s, and no files of them: joined, they could take the place of "
+            "the cluster's, whose documents would be hidden on all nodes; keep its volume, which "
+            "is another cluster's, and start it with a new one",
+        )
     system = foreign & SYSTEM_DATABASES
     if system and volume.filled is None:
         return Unread("what its system databases hold", ", ".join(sorted(system)))
@@ -59,6 +69,12 @@ def merge_question(node: NodeView, coordinator: NodeView) -> Refuse | Reason | N
             f"{some(both)} on each; leave that to couchdiscover, and let these start without it",
         )
     return None
+
+
+def _is_blank(coordinator: NodeView) -> bool:
+    """Whether nothing is there that a map could hide: a lone node without any file."""
+    volume = coordinator.volume
+    return coordinator.alone and volume is not None and volume.files == frozenset()
 
 
 def introduction_question(node: NodeView, member: NodeView) -> Reason | None:

@@ -245,7 +245,8 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         return Done((_away(own), *notes))
     if missing := databases_to_ensure([own], own, group.nodes):
         return missing
-    if unread := unread_identity(topology, [own]):
+    # A lone node, as before a scale-up has brought others in, has nobody to differ from.
+    if not own.alone and (unread := unread_identity(topology, [own])):
         return Wait(unread, at_the_end=Done(notes))
     drifted = drift(
         [node for node in view.nodes if node.name in own.cluster_nodes],

@@ -17,6 +17,7 @@ from couchdiscover.sandbox import Proceed, Sandbox
 from couchdiscover.sandbox.http import Request, Response, Wire
 from tests.benchmarks.measure import COUCHDISCOVER, Row, cost, in_turns, row, watch
 from tests.benchmarks.startup import BY_HAND
+from tests.support.boxes import counted
 
 SETTLED = 1.0
 """Seconds after which a process that was started is sure to wait for the last node."""
@@ -208,20 +209,27 @@ def pressure(seconds: float = 5.0) -> list[Row]:
 
 
 def count(nodes: int) -> tuple[int, int]:
-    """Requests to CouchDB for a fresh set, and for one that is whole; nothing is waited for."""
+    """Requests to CouchDB for a fresh set, and for one that is whole; nothing is waited for.
+
+    Without samples of shard copies, which have a bound of their own.
+    """
     with Sandbox(nodes, pace=0.0) as box:
         cost(COUCHDISCOVER, box.environment())
         fresh = len(box.requests())
         cost(COUCHDISCOVER, box.environment())
-        return fresh, len(box.requests()) - fresh
+        asked = box.requests()
+        return len(counted(asked[:fresh])), len(counted(asked[fresh:]))
 
 
 def counts(sizes: Sequence[int]) -> tuple[list[Row], dict[int, tuple[int, int]]]:
-    """The numbers of requests, held against 8·N + 10 and 4·N + 6."""
+    """The numbers of requests, held against 14·N + 12 and 7·N + 8."""
     found = {size: count(size) for size in sizes}
     rows = []
     for size, (fresh, again) in found.items():
-        for what, number, bound in (("fresh", fresh, 8 * size + 10), ("done", again, 4 * size + 6)):
+        for what, number, bound in (
+            ("fresh", fresh, 14 * size + 12),
+            ("done", again, 7 * size + 8),
+        ):
             rows.append(
                 row("requests to CouchDB", f"{size} nodes, {what}", [number], "", at_most=bound)
             )

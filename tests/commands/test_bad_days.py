@@ -537,6 +537,22 @@ def test_35_a_plan_warns_of_all_that_the_run_warns_of(
     assert set(plan.json["warnings"]) == set(ended.json["warnings"])
 
 
+# --- found by the proofs ----------------------------------------------------------------------
+
+
+def test_a_lone_pod_starts_again_while_the_set_is_being_scaled_up(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """Nobody is there yet that its identity could differ from."""
+    box = assembled(couchdiscover, sandbox(1))
+    box.scale(2)
+    ended = run(couchdiscover, box, *QUICK, pod="couchdb-0")
+    assert ended.code == 0, ended.err
+    ended = run(couchdiscover, box, pod="couchdb-1")
+    assert ended.code == 0, ended.err
+    whole(box)
+
+
 # --- from the field ---------------------------------------------------------------------------
 
 

@@ -258,7 +258,7 @@ class SimulatedLife(Life):
 
     def forgive(self) -> None:
         for name in self.box.pods:
-            self.box.node(name).accounts.forget()
+            self.box.node(name).accounts.boot()
 
 
 class RealLife(Life):

@@ -11,7 +11,7 @@ from couchdiscover.decide.decision import decide
 from couchdiscover.decide.findings import Inspection, Severity, findings
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership
-from couchdiscover.errors import NotSo
+from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.state.nodes import (
     ClusterView,
@@ -379,3 +379,26 @@ def test_a_member_that_has_not_learned_of_all_others_is_not_compared_with_some()
     known = replace(wiped, identity=member(1).identity)
     others = seen(known, member(1, cluster_nodes=own), member(2))
     assert isinstance(decide(place, others, Scope.POD), Done)
+
+
+def test_a_map_without_a_file_does_not_take_the_place_of_the_clusters() -> None:
+    """Seen on CouchDB 3.5.2: the longer map won, and what the cluster held was 500 on all nodes."""
+    alone = frozenset({erlang_name(2)})
+    theirs = ShardMap("_users", {RANGE: ("couchdb@dead",)}, suffix=".9", revision="2-x")
+    lone = node(2, state=SetupState.ENABLED, all_nodes=alone, cluster_nodes=alone)
+
+    def deciding(maps: tuple[ShardMap, ...] | None, scope: Scope) -> Decision:
+        joining = replace(lone, volume=Volume(frozenset(), maps))
+        pair = frozenset({erlang_name(0), erlang_name(1)})
+        others = [member(n, all_nodes=pair, cluster_nodes=pair) for n in range(2)]
+        own = "couchdb-2" if scope is Scope.POD else None
+        return decide(replace(topology(), own=own), seen(*others, joining), scope)
+
+    for scope in Scope:
+        refusal = deciding((theirs,), scope)
+        assert isinstance(refusal, Refuse)
+        assert refusal.error is Unsafe
+        assert "couchdb-2" in waits(deciding(None, scope))
+        # The cluster's own map, as of a member that was removed while databases were made.
+        for maps in ((), (USERS,)):
+            assert isinstance(deciding(maps, scope), Do)
