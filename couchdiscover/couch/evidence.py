@@ -236,9 +236,10 @@ def _sampled(
 def _with_copies(
     asker: Asker, topology: Topology, view: ClusterView, verified: Collection[str]
 ) -> ClusterView:
-    """How far copies on volumes that were lost, or are damaged, are filled again."""
+    """How far copies are filled again on volumes that were lost, are damaged, or lack some."""
     memory, survey = asker.memory, Membership.of(topology, view).survey
-    pods = (survey.lost.keys() | survey.damaged.keys()) & set(verified)
+    broken = survey.lost.keys() | survey.damaged.keys() | survey.lacking.keys()
+    pods = broken & set(verified)
     lost = frozenset(node.name for node in view.nodes if node.pod in pods) | memory.lost
     if not lost:
         return view
@@ -249,7 +250,9 @@ def _with_copies(
     if maps is None or not any(survey.volumes[node.pod].maps is not None for node in spared):
         return view  # one that has just lost its volume may not know of all databases yet
     names = {node.name: node for node in view.nodes}
-    nowhere = lost | frozenset(n.name for n in view.nodes if n.pod in survey.lost)
+    # An unproven volume is not called lost: what it holds counts, and it is filled up.
+    nowhere = lost - frozenset(n.name for n in view.nodes if n.pod in survey.unproven)
+    nowhere |= frozenset(n.name for n in view.nodes if n.pod in survey.lost)
     proof = refilled(maps.values(), nowhere, names.keys(), targets=lost)
     memory.proof = memory.proof.over(proof) if memory.proof else proof
     memory.lost = lost

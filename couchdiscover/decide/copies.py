@@ -250,7 +250,8 @@ def refilled(
     """The proof that the copies of nodes which lost their volumes are complete again.
 
     From every copy of the range that was never lost and answers, and from one at least: two lost
-    ones do not prove each other. ``targets`` are those of ``lost`` that it is about, all if None.
+    ones do not prove each other. ``targets`` are those that it is about, all of ``lost`` if None:
+    one that was not lost only lacks some copies, and is no source of its own ones.
     """
     concerned = lost if targets is None else targets
     pairs: list[Pair] = []
@@ -259,8 +260,8 @@ def refilled(
         sources = [name for name in names if name in answering and name not in lost]
         for target in names:
             if target in concerned:
-                pairs += [Pair(file, source, target) for source in sources]
-                without += [] if sources else [(target, file)]
+                pairs += [Pair(file, source, target) for source in sources if source != target]
+                without += [] if sources or target not in lost else [(target, file)]
     return Proof(tuple(pairs), without_source=tuple(without))
 
 

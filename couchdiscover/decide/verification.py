@@ -296,7 +296,7 @@ def _copies(
     }
     if reasons and not policy.wait_for_copies:
         told = "; ".join(f"{pod} has still {reason}" for pod, reason in reasons.items())
-        return Done((f"{_lost(lost)}, and is served while it is being filled: {told}",))
+        return Done((f"{_lost(membership, lost)}, and is served while it is being filled: {told}",))
     if reasons:
         return Wait(reasons, advancing=copies.progress)
     return _unsourced(membership, names, lost, policy)
@@ -329,7 +329,7 @@ def _unsourced(
     where = some([membership.name_of(name) for name in holders])
     return Refuse(
         NotSo,
-        f"{_lost(lost)}, and the nodes that could fill {count} shard "
+        f"{_lost(membership, lost)}, and the nodes that could fill {count} shard "
         f"{'copy' if count == 1 else 'copies'} of it are not there ({where}): they are empty "
         "until those are",
     )
@@ -342,8 +342,8 @@ def _gone(membership: Membership, pods: Collection[str]) -> str | None:
     if copies is None or not lost or not copies.gone:
         return None
     return (
-        f"{_lost(lost)}, and with it the only copies of some range of {some(copies.gone)}: "
-        "what they held is gone, unless a snapshot of the volume is kept"
+        f"{_lost(membership, lost)}, and with that the only copies of some range of "
+        f"{some(copies.gone)}: what they held is gone, unless a snapshot of the volume is kept"
     )
 
 
@@ -369,8 +369,10 @@ def _has_address(membership: Membership, name: str) -> bool:
     return pod is not None and bool(pod.addresses)
 
 
-def _lost(pods: Sequence[str]) -> str:
+def _lost(membership: Membership, pods: Sequence[str]) -> str:
     several = len(pods) > 1
+    if not membership.survey.lost.keys() & set(pods):
+        return f"{', '.join(pods)} {'lack' if several else 'lacks'} shard copies"
     return f"{', '.join(pods)} {'have lost their volumes' if several else 'has lost its volume'}"
 
 
@@ -401,19 +403,16 @@ def unfinished_note(survey: Survey, pods: Collection[str]) -> str | None:
 
 def hollow_pods(survey: Survey, pods: Collection[str]) -> str | None:
     """Volumes without a mark of which a named copy is missing, or empty while another is not."""
-    told = []
-    for pod in sorted(survey.unproven & set(pods)):
-        files = survey.files(pod)
-        if files is None:
-            continue
-        broken = sorted(files.missing | (survey.hollow(pod) & files.named))
-        if broken:
-            told.append(f"{pod} ({some([file.path for file in broken])})")
+    told = [
+        f"{pod} ({some([file.path for file in files])})"
+        for pod, files in sorted(survey.lacking.items())
+        if pod in pods
+    ]
     if not told:
         return None
     return (
         f"copies that the shard maps name are missing or empty, while others of the same range are "
-        f"not: {'; '.join(told)}; POST /{{db}}/_sync_shards has CouchDB fill them"
+        f"not: {'; '.join(told)}; `couchdiscover run` has CouchDB fill them"
     )
 
 

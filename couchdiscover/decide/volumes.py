@@ -630,6 +630,19 @@ class Survey:
         return self.unmarked | otherwise
 
     @cached_property
+    def lacking(self) -> Mapping[str, frozenset[ShardFile]]:
+        """Unproven pods, and their named files that are missing, or empty while others are not.
+
+        As after a run that was killed between a map that names more copies and their filling.
+        """
+        found = {}
+        for pod in self.unproven:
+            files = self.files(pod)
+            if files is not None and (broken := files.missing | (self.hollow(pod) & files.named)):
+                found[pod] = broken
+        return found
+
+    @cached_property
     def mismarked(self) -> Mapping[str, str]:
         """Pods whose mark names another node, though files and maps are all right."""
         found = {}

@@ -272,7 +272,7 @@ class SyncShards(Step):
 
     @property
     def why(self) -> str:
-        return "a volume was lost, and CouchDB fills its copies when it is asked to"
+        return "copies are missing or empty, and CouchDB fills them when it is asked to"
 
     @property
     def title(self) -> str:

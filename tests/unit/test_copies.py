@@ -154,6 +154,14 @@ def test_lost_ones_do_not_prove_each_other_and_silent_ones_prove_nothing() -> No
     assert not lost_ranges(silent, [a_map(A, B)], {B})  # A was spared, and does not answer
 
 
+def test_a_volume_that_only_lacks_copies_proves_nothing_gone() -> None:
+    proof = refilled([a_map(A, B, C)], lost=(), answering={A, B, C}, targets={B})
+    assert {(pair.source, pair.target) for pair in proof.pairs} == {(A, B), (C, B)}
+    alone = refilled([a_map(B)], lost=(), answering={A, B, C}, targets={B})
+    assert not alone.pairs
+    assert not alone.without_source
+
+
 def test_equal_copies_are_proven_both_ways() -> None:
     proof = equal([a_map(A, B), a_map(C, database="one")], {A, B, C})
     assert proof.pairs == (Pair(FILE, A, B), Pair(FILE, B, A))

@@ -423,6 +423,21 @@ def test_damage_under_its_own_mark() -> None:
         nodes[2],
     ]
     assert Survey(hollow, PODS).damaged == {"couchdb-1": {files[0]}}
+    assert not Survey(hollow, PODS).lacking
+
+
+def test_copies_that_an_unmarked_volume_lacks() -> None:
+    nodes = [with_volume(view, mark=None, traces=()) for view in whole()]
+    assert not Survey(nodes, PODS).lacking
+    assert nodes[1].volume is not None
+    files = sorted(nodes[1].volume.files or ())
+    full, empty = FileInfo("u", 5, 0, 5), FileInfo("v", 0, 0, 0)
+    hollow = [
+        with_volume(nodes[0], infos={files[0]: full, files[1]: empty}),
+        with_volume(nodes[1], infos={files[0]: empty, files[1]: empty}),
+        with_volume(nodes[2], files=frozenset(files[1:])),
+    ]
+    assert Survey(hollow, PODS).lacking == {"couchdb-1": {files[0]}, "couchdb-2": {files[0]}}
 
 
 def test_a_clone_shares_the_dbs_and_may_be_a_stranger() -> None:
