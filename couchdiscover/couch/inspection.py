@@ -9,7 +9,7 @@ from couchdiscover.couch.configuration import details_of
 from couchdiscover.couch.connectivity import likeliest_cause
 from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.volumes import read_maps
-from couchdiscover.decide.copies import equal
+from couchdiscover.decide.copies import Proof, equal
 from couchdiscover.decide.findings import Inspection
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
@@ -48,16 +48,22 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet) -> Inspection:
     if maps is None:
         unread.append(("the databases' shard maps", problem))
     known = (details[node.pod] for node in view.nodes if node.pod in details)
-    rolled_back, left_out = _rolled_back(topology, view, fleet, maps or ())
+    proof, because = _compared(topology, view, fleet, maps or ())
+    amiss = proof.rolled_back | proof.uneven
     return Inspection(
-        tuple(known), tuple(maps or ()), tuple(unread), rolled_back, not_compared=left_out
+        tuple(known),
+        tuple(maps or ()),
+        tuple(unread),
+        rolled_back=tuple(sorted({pair.file.database for pair in amiss})),
+        not_compared=len(proof.pairs) - len(proof.seen),
+        because=because,
     )
 
 
-def _rolled_back(
+def _compared(
     topology: Topology, view: ClusterView, fleet: Fleet, maps: Sequence[ShardMap]
-) -> tuple[tuple[str, ...], int]:
-    """Databases with a copy that was rolled back, and how many pairs of copies were left out.
+) -> tuple[Proof, str]:
+    """Whether copies were rolled back, and why some of them, if any, were not compared.
 
     In a whole cluster only: elsewhere copies differ for other reasons. A pair that differs is
     looked at once more, since under writers two good copies differ for a moment.
@@ -67,19 +73,21 @@ def _rolled_back(
         node.finished and names.keys() <= node.all_nodes for node in view.nodes
     )
     if len(names) < 2 or not whole or view.copies is not None:
-        return (), 0
+        return Proof(()), ""
+    proof = equal(maps, names.keys())
+    if fleet.access.door is not None:
+        return proof, "behind the API server's proxy the files of a node cannot be asked for"
     clients = Nodes(
         {name: _client(topology, fleet, node) for name, node in names.items()}, fleet.patience
     )
-    proof = look_at(equal(maps, names.keys()), clients, COMPARED_REQUESTS)
+    left_out = len(proof.pairs) - len(proof.batch(COMPARED_REQUESTS))
+    proof = look_at(proof, clients, COMPARED_REQUESTS)
     for _ in range(MORE_LOOKS):
         if not proof.suspected:
             break
         time.sleep(LOOK_SECONDS)
         proof = look_at(proof, clients, COMPARED_REQUESTS)
-    amiss = proof.rolled_back | proof.uneven
-    left_out = 0 if proof.surveyed else len(proof.pairs) - len(proof.seen)
-    return tuple(sorted({pair.file.database for pair in amiss})), left_out
+    return proof, "there are too many for one look" if left_out else "they could not be read"
 
 
 def _maps(

@@ -54,7 +54,8 @@ class Inspection:
     """What was read besides membership. ``unread`` says, by its name, why a thing was not.
 
     ``rolled_back`` are databases with a copy that is an older state of itself than its peers have
-    seen; ``not_compared`` is how many copies were left out of that look.
+    seen; ``not_compared`` is how many pairs of copies were left out of that look, and ``because``
+    says why.
     """
 
     details: tuple[NodeDetails, ...] = ()
@@ -62,6 +63,7 @@ class Inspection:
     unread: tuple[tuple[str, str], ...] = ()
     rolled_back: tuple[str, ...] = ()
     not_compared: int = 0
+    because: str = ""
 
 
 def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, ...]:
@@ -202,8 +204,8 @@ def _rolled_back(inspection: Inspection) -> Iterable[Finding]:
             "copies_not_compared",
             Severity.INFO,
             (),
-            f"{inspection.not_compared} pairs of shard copies were not compared: there are too "
-            "many for one look",
+            f"{inspection.not_compared} pairs of shard copies were not compared: "
+            f"{inspection.because}",
         )
 
 
