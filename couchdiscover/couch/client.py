@@ -417,7 +417,13 @@ class CouchNode:
         patient: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> int:
-        return self._exchange(method, path, body, patient=patient, headers=headers)[0]
+        status, answer = self._exchange(method, path, body, patient=patient, headers=headers)
+        # A setting's former value is a string; everything else that CouchDB does it says is done.
+        done = isinstance(answer, str) or (isinstance(answer, dict) and answer.get("ok") is True)
+        if not done:
+            what = f"{method} {path.partition('?')[0]}"
+            raise NoAnswer(f"{what} was answered {status}, and not as done: not CouchDB")
+        return status
 
     def _exchange(
         self,

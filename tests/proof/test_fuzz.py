@@ -111,6 +111,7 @@ class Objects:
     """A Kubernetes that has these objects, as ``couchdiscover.kube.client.Kube`` hands them on."""
 
     namespace: str | None = None
+    server_time: float | None = None
 
     def __init__(self, statefulset: Any, slices: Any, endpoints: Any, secret: Any) -> None:
         self._statefulset, self._slices = statefulset, slices
@@ -128,6 +129,16 @@ class Objects:
 
     def secret(self, namespace: str, name: str) -> Any:
         return self._secret
+
+    def service(self, namespace: str, name: str) -> Any:
+        spec = self._statefulset if isinstance(self._statefulset, dict) else {}
+        return {"metadata": {"name": name}, "spec": spec.get("spec")}  # of any shape
+
+    def services(self, namespace: str) -> list[Any]:
+        return [self.service(namespace, "another")]
+
+    def has_deployment(self, namespace: str, name: str) -> bool:
+        return False
 
     def config_map(self, namespace: str, name: str) -> Any:
         return {"metadata": {"name": name}, "data": {"COUCHDB_CLUSTER_SIZE": "3"}}

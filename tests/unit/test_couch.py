@@ -460,3 +460,16 @@ def test_a_fleet_keeps_its_connections(couch: Couch) -> None:
 def test_failures_are_values_of_one_family() -> None:
     assert issubclass(NoAnswer, CouchFailure)
     assert issubclass(ErrorAnswer, CouchFailure)
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, 1, {"ok": "yes"}])
+def test_a_write_that_is_not_answered_as_done_has_not_been(couch: Couch, answer: Any) -> None:
+    couch.answer = Response(200, json.dumps(answer).encode(), VERSION)
+    client = couch.client()
+    writes: list[Callable[[], int]] = [
+        lambda: client.add_member("couchdb@a.b"),
+        lambda: client.create_database("db"),
+    ]
+    for write in writes:
+        with pytest.raises(NoAnswer, match=r"not as done|without JSON"):
+            write()
