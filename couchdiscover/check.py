@@ -98,6 +98,8 @@ class _Check:
             case Do(steps=steps):
                 todo = f"`couchdiscover run` has still to do: {told_steps(steps)}"
                 return {"": Plain(todo)}
+            case Refuse(reason=reason):
+                return {"": Plain(reason)}
             case _:
                 return {"": Plain("; ".join(condition.message for condition in left))}
 

@@ -22,7 +22,13 @@ from couchdiscover.decide.common import (
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Cluster, Membership, holds_data
 from couchdiscover.decide.merging import introduction_question, merge_question
-from couchdiscover.decide.verification import cloned_note, marks_due, verify, volume_answer
+from couchdiscover.decide.verification import (
+    cloned_note,
+    closed_note,
+    marks_due,
+    verify,
+    volume_answer,
+)
 from couchdiscover.errors import Denied, Unsafe
 from couchdiscover.state.nodes import LoginRefused, NodeView, TooOld
 from couchdiscover.state.reasons import (
@@ -242,7 +248,7 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         return Do(steps) if steps else Wait(waits)
     notes = (*_notes(membership, own), *notes_on_shards(view), *notes_on_names(membership))
     if not own.finished:
-        return Done((_away(own), *notes))
+        return Done((closed_note(membership.survey) or _away(own), *notes))
     if missing := databases_to_ensure([own], own, group.nodes):
         return missing
     # A lone node, as before a scale-up has brought others in, has nobody to differ from.

@@ -219,8 +219,8 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
             f"{', '.join(seeding)} {verb} not ready: /_up says seeding, since no node of [cluster] "
             "seedlist has answered; correct that setting, so that its names are the nodes'"
         )
-    if stranded := membership.survey.stranded:
-        return stranded_note(stranded)
+    if closed := closed_note(membership.survey):
+        return closed
     if merged := membership.survey.merged:
         return (
             f"the shard maps of {some(merged)} have conflicts, as after two clusters were joined: "
@@ -385,6 +385,19 @@ def stranded_note(ranges: Mapping[str, str]) -> str:
         f"of range {range_} of {name}, and a map without it would lose it for good. Put the volume "
         "that has it into the set, then `couchdiscover adopt`; a database that was only made here "
         "after the volumes were restored may be deleted"
+    )
+
+
+def closed_note(survey: Survey) -> str | None:
+    """Databases that an adoption has left under former names, and that nobody can read so."""
+    if stranded := survey.stranded:
+        return stranded_note(stranded)
+    if not survey.held:
+        return None
+    return (
+        f"{some(survey.held)} {'is' if len(survey.held) == 1 else 'are'} held under former names, "
+        "as `couchdiscover adopt --replications hold` leaves it: it cannot be read, nothing is "
+        "finished, and it is not made anew; `couchdiscover adopt --replications run` opens it"
     )
 
 

@@ -19,7 +19,7 @@ from couchdiscover.decide.common import (
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.merging import merge_question
-from couchdiscover.decide.verification import marks_due, verify, volume_refusal
+from couchdiscover.decide.verification import closed_note, marks_due, verify, volume_refusal
 from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import LoginRefused, NodeView
 from couchdiscover.state.reasons import (
@@ -95,7 +95,8 @@ def _complete(membership: Membership, coordinator: NodeView, policy: Policy) -> 
     if finishing := finish(membership, view.nodes, coordinator):
         return finishing
     if late := {node.pod: _unfinished(node) for node in view.nodes if not node.finished}:
-        return Wait(late)
+        closed = closed_note(membership.survey)
+        return Refuse(NotSo, closed) if closed else Wait(late)
     if missing := databases_to_ensure(view.nodes, coordinator, view.nodes):
         return missing
     if topology.rollout:
