@@ -160,7 +160,7 @@ class _Check:
         self.narrator.seen(view)
         if not view.nodes:
             return ()
-        inspection = inspect(topology, view, fleet)
+        inspection = inspect(topology, view, fleet, self.looker.deadline)
         return findings(Membership.of(topology, view), inspection)
 
     def _try_writing(self, topology: Topology, view: ClusterView) -> Reasons:

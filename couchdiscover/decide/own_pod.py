@@ -200,8 +200,6 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
     if hidden := {pod: why for pod, why in membership.silent.items() if pod in before}:
         # Others reach it, and finish through it: two would make the nodes differ.
         return Wait(hidden)
-    if policy.existing_only:
-        return Wait({own.pod: NotFinished(own.state)})
     return finish(membership, group.nodes, coordinator) or Wait(
         {own.pod: Plain("to report a finished cluster, as other members do")}
     )

@@ -12,6 +12,7 @@ from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
 from couchdiscover.state.reasons import CopiesFilling, NotRead, Reason, Reasons
 from couchdiscover.state.steps import AddCopies, Decision, Do, Done, Refuse, SyncShards, Wait
+from couchdiscover.state.volumes import ShardFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +291,7 @@ def _copies(
     if not copies.synced and copies.databases:
         return Do((SyncShards(_knowing(membership, coordinator).pod, copies.databases),))
     reasons: dict[str, Reason] = {
-        names[name]: CopiesFilling(len(files), copies.total.get(name, len(files)), files[0].path)
+        names[name]: _filling(membership, names[name], files, copies.total.get(name, len(files)))
         for name, files in copies.left.items()
         if name in names and files
     }
@@ -325,7 +326,7 @@ def _unsourced(
     } - copies.lost
     silent = {membership.pods.get(name, "") for name in holders} & membership.silent.keys()
     if policy.wait_for_copies and any(_has_address(membership, pod) for pod in silent):
-        return Wait({pod: CopiesFilling(len(f), len(f), f[0].path) for pod, f in unsourced.items()})
+        return Wait({pod: _filling(membership, pod, f, len(f)) for pod, f in unsourced.items()})
     where = some([membership.name_of(name) for name in holders])
     return Refuse(
         NotSo,
@@ -367,6 +368,13 @@ def _knowing(membership: Membership, coordinator: NodeView) -> NodeView:
 def _has_address(membership: Membership, name: str) -> bool:
     pod = membership.topology.pod(name)
     return pod is not None and bool(pod.addresses)
+
+
+def _filling(
+    membership: Membership, pod: str, files: Sequence[ShardFile], total: int
+) -> CopiesFilling:
+    lost = pod in membership.survey.lost
+    return CopiesFilling(len(files), total, files[0].path, lost=lost)
 
 
 def _lost(membership: Membership, pods: Sequence[str]) -> str:
