@@ -98,6 +98,8 @@ class _Check:
             case Do(steps=steps):
                 todo = f"`couchdiscover run` has still to do: {told_steps(steps)}"
                 return {"": Plain(todo)}
+            case Refuse(reason=reason):
+                return {"": Plain(reason)}
             case _:
                 return {"": Plain("; ".join(condition.message for condition in left))}
 
@@ -158,7 +160,7 @@ class _Check:
         self.narrator.seen(view)
         if not view.nodes:
             return ()
-        inspection = inspect(topology, view, fleet)
+        inspection = inspect(topology, view, fleet, self.looker.deadline)
         return findings(Membership.of(topology, view), inspection)
 
     def _try_writing(self, topology: Topology, view: ClusterView) -> Reasons:

@@ -1,7 +1,6 @@
 """Observation: what lies on the volumes, as far as the decision may turn on it."""
 
 import contextlib
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -224,12 +223,13 @@ def _sampled(
         there = {file: info for file, info in infos.items() if info is not None}
         return replace(node, volume=replace(node.volume or Volume(), infos=there))
 
-    for pause in (*SPREADING, 0.0):
+    for pause in (0.0, *SPREADING):
+        asker.deadline.rest(pause)
         view = asker.each(topology, view, [n for n in view.nodes if n.pod in files], asked)
         survey = Membership.of(topology, view).survey
-        if not any(survey.hollow(node.pod) for node in unmarked):
-            break
-        time.sleep(pause)
+        hollow = {node.name for node in unmarked if survey.hollow(node.pod)}
+        if hollow <= asker.memory.lost or (asker.deadline.seconds and asker.deadline.passed):
+            break  # what was found empty once is not waited for again in each look
     return view
 
 

@@ -1,6 +1,5 @@
 """What ``check`` reads besides membership: configuration, shard maps, why a member is cut off."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.copies import Proof, equal
 from couchdiscover.decide.findings import Inspection
+from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
 from couchdiscover.state.topology import Topology
@@ -27,7 +27,7 @@ PROBE_SECONDS = 2.0
 """Seconds for each probe of a port that may be closed."""
 
 
-def inspect(topology: Topology, view: ClusterView, fleet: Fleet) -> Inspection:
+def inspect(topology: Topology, view: ClusterView, fleet: Fleet, deadline: Deadline) -> Inspection:
     """Reads the configuration of each node that has not told it yet, and one node's shard maps."""
     unread: list[tuple[str, str]] = []
     details = {node.pod: node.details for node in view.nodes if node.details is not None}
@@ -48,7 +48,7 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet) -> Inspection:
     if maps is None:
         unread.append(("the databases' shard maps", problem))
     known = (details[node.pod] for node in view.nodes if node.pod in details)
-    proof, because = _compared(topology, view, fleet, maps or ())
+    proof, because = _compared(topology, view, fleet, deadline, maps or ())
     amiss = proof.rolled_back | proof.uneven
     return Inspection(
         tuple(known),
@@ -61,7 +61,11 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet) -> Inspection:
 
 
 def _compared(
-    topology: Topology, view: ClusterView, fleet: Fleet, maps: Sequence[ShardMap]
+    topology: Topology,
+    view: ClusterView,
+    fleet: Fleet,
+    deadline: Deadline,
+    maps: Sequence[ShardMap],
 ) -> tuple[Proof, str]:
     """Whether copies were rolled back, and why some of them, if any, were not compared.
 
@@ -85,7 +89,7 @@ def _compared(
     for _ in range(MORE_LOOKS):
         if not proof.suspected:
             break
-        time.sleep(LOOK_SECONDS)
+        deadline.rest(LOOK_SECONDS)
         proof = look_at(proof, clients, COMPARED_REQUESTS)
     return proof, "there are too many for one look" if left_out else "they could not be read"
 

@@ -238,10 +238,9 @@ class Observer(Asker):
             everybody = frozenset(node.name for node in view.nodes if node.finished)
             view = replace(view, prior=everybody)
         view = self._reminded(topology, view)
+        view = with_leaders(self, topology, view)  # what was finished once is looked into
         if not quick:
             view = with_volumes(self, topology, view)
-        view = with_leaders(self, topology, view)
-        if not quick:
             view = with_identities(self, topology, view)
         return self._diagnosed(view)
 

@@ -5,13 +5,18 @@ a warning is worth a look, and may be meant; information is how things are.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from couchdiscover.decide import refusals
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Membership, host_of, is_address
-from couchdiscover.decide.verification import cloned_note, hollow_pods, unfinished_note
+from couchdiscover.decide.verification import (
+    cloned_note,
+    closed_note,
+    hollow_pods,
+    unfinished_note,
+)
 from couchdiscover.state.nodes import (
     DEFAULT_DATABASES,
     ClusterView,
@@ -70,6 +75,8 @@ def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, .
     """Everything that there is to say, the worst first."""
     topology, view = membership.topology, membership.view
     members = membership.listed - frozenset(membership.left_behind)
+    held = membership.survey.held
+    open_maps = tuple(each for each in inspection.shard_maps if each.database not in held)
     found = [
         *_unread(inspection),
         *_left_behind(membership),
@@ -79,7 +86,7 @@ def findings(membership: Membership, inspection: Inspection) -> tuple[Finding, .
         *_unreadable(view.nodes),
         *_not_up(view.nodes),
         *_maintenance(inspection.details),
-        *_shards(inspection, members, membership.pods),
+        *_shards(replace(inspection, shard_maps=open_maps), members, membership.pods),
         *_copies_setting(inspection.details, len(members)),
         *_versions(view.nodes),
         *_unlasting(membership),
@@ -236,6 +243,8 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
         )
     if told := hollow_pods(survey, names):
         yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unproven)), told)
+    if survey.held and (told := closed_note(survey)):
+        yield Finding("held", Severity.FAULT, tuple(sorted(survey.held)), told)
     if told := unfinished_note(survey, names):
         yield Finding("adoption_unfinished", Severity.FAULT, tuple(sorted(survey.unfinished)), told)
     for pod, name in sorted(survey.mismarked.items()):

@@ -22,7 +22,13 @@ from couchdiscover.decide.common import (
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Cluster, Membership, holds_data
 from couchdiscover.decide.merging import introduction_question, merge_question
-from couchdiscover.decide.verification import cloned_note, marks_due, verify, volume_answer
+from couchdiscover.decide.verification import (
+    cloned_note,
+    closed_note,
+    marks_due,
+    verify,
+    volume_answer,
+)
 from couchdiscover.errors import Denied, Unsafe
 from couchdiscover.state.nodes import LoginRefused, NodeView, TooOld
 from couchdiscover.state.reasons import (
@@ -194,8 +200,6 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
     if hidden := {pod: why for pod, why in membership.silent.items() if pod in before}:
         # Others reach it, and finish through it: two would make the nodes differ.
         return Wait(hidden)
-    if policy.existing_only:
-        return Wait({own.pod: NotFinished(own.state)})
     return finish(membership, group.nodes, coordinator) or Wait(
         {own.pod: Plain("to report a finished cluster, as other members do")}
     )
@@ -242,7 +246,7 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         return Do(steps) if steps else Wait(waits)
     notes = (*_notes(membership, own), *notes_on_shards(view), *notes_on_names(membership))
     if not own.finished:
-        return Done((_away(own), *notes))
+        return Done((closed_note(membership.survey) or _away(own), *notes))
     if missing := databases_to_ensure([own], own, group.nodes):
         return missing
     # A lone node, as before a scale-up has brought others in, has nobody to differ from.

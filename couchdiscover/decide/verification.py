@@ -12,6 +12,7 @@ from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
 from couchdiscover.state.reasons import CopiesFilling, NotRead, Reason, Reasons
 from couchdiscover.state.steps import AddCopies, Decision, Do, Done, Refuse, SyncShards, Wait
+from couchdiscover.state.volumes import ShardFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +220,8 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
             f"{', '.join(seeding)} {verb} not ready: /_up says seeding, since no node of [cluster] "
             "seedlist has answered; correct that setting, so that its names are the nodes'"
         )
-    if stranded := membership.survey.stranded:
-        return stranded_note(stranded)
+    if closed := closed_note(membership.survey):
+        return closed
     if merged := membership.survey.merged:
         return (
             f"the shard maps of {some(merged)} have conflicts, as after two clusters were joined: "
@@ -290,7 +291,7 @@ def _copies(
     if not copies.synced and copies.databases:
         return Do((SyncShards(_knowing(membership, coordinator).pod, copies.databases),))
     reasons: dict[str, Reason] = {
-        names[name]: CopiesFilling(len(files), copies.total.get(name, len(files)), files[0].path)
+        names[name]: _filling(membership, names[name], files, copies.total.get(name, len(files)))
         for name, files in copies.left.items()
         if name in names and files
     }
@@ -325,7 +326,7 @@ def _unsourced(
     } - copies.lost
     silent = {membership.pods.get(name, "") for name in holders} & membership.silent.keys()
     if policy.wait_for_copies and any(_has_address(membership, pod) for pod in silent):
-        return Wait({pod: CopiesFilling(len(f), len(f), f[0].path) for pod, f in unsourced.items()})
+        return Wait({pod: _filling(membership, pod, f, len(f)) for pod, f in unsourced.items()})
     where = some([membership.name_of(name) for name in holders])
     return Refuse(
         NotSo,
@@ -369,6 +370,13 @@ def _has_address(membership: Membership, name: str) -> bool:
     return pod is not None and bool(pod.addresses)
 
 
+def _filling(
+    membership: Membership, pod: str, files: Sequence[ShardFile], total: int
+) -> CopiesFilling:
+    lost = pod in membership.survey.lost
+    return CopiesFilling(len(files), total, files[0].path, lost=lost)
+
+
 def _lost(membership: Membership, pods: Sequence[str]) -> str:
     several = len(pods) > 1
     if not membership.survey.lost.keys() & set(pods):
@@ -385,6 +393,19 @@ def stranded_note(ranges: Mapping[str, str]) -> str:
         f"of range {range_} of {name}, and a map without it would lose it for good. Put the volume "
         "that has it into the set, then `couchdiscover adopt`; a database that was only made here "
         "after the volumes were restored may be deleted"
+    )
+
+
+def closed_note(survey: Survey) -> str | None:
+    """Databases that an adoption has left under former names, and that nobody can read so."""
+    if stranded := survey.stranded:
+        return stranded_note(stranded)
+    if not survey.held:
+        return None
+    return (
+        f"{some(survey.held)} {'is' if len(survey.held) == 1 else 'are'} held under former names, "
+        "as `couchdiscover adopt --replications hold` leaves it: it cannot be read, nothing is "
+        "finished, and it is not made anew; `couchdiscover adopt --replications run` opens it"
     )
 
 

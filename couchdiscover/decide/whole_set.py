@@ -17,9 +17,9 @@ from couchdiscover.decide.common import (
     unread_identity,
 )
 from couchdiscover.decide.identity import drift
-from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.membership import Cluster, Membership, holds_data
 from couchdiscover.decide.merging import merge_question
-from couchdiscover.decide.verification import marks_due, verify, volume_refusal
+from couchdiscover.decide.verification import closed_note, marks_due, verify, volume_refusal
 from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import LoginRefused, NodeView
 from couchdiscover.state.reasons import (
@@ -53,17 +53,12 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
             node.pod: Unread("what it holds", "GET /_node/_local/_all_dbs")
             for node in membership.undetermined
         }
+    if policy.existing_only and (forming := _would_form(membership, waits)):
+        return forming
     cluster = membership.cluster
     if cluster is None and waits:
         # Who holds a cluster is known only when all have been seen: till then none is formed.
         return Do(tuple(enabling)) if enabling else Wait(waits, at_the_end=_misplaced(waits))
-    if policy.existing_only and not _formed(membership):
-        return Refuse(
-            Unsafe,
-            f"every pod of StatefulSet {topology.statefulset} answers and none is in a cluster or "
-            "holds data, and --cluster-state existing forms no new one: were the volumes lost? "
-            "Restore them, or run it once with --cluster-state auto",
-        )
     coordinator = cluster.coordinator if cluster else view.nodes[0]
     members = cluster.names if cluster else frozenset({coordinator.name})
 
@@ -95,7 +90,8 @@ def _complete(membership: Membership, coordinator: NodeView, policy: Policy) -> 
     if finishing := finish(membership, view.nodes, coordinator):
         return finishing
     if late := {node.pod: _unfinished(node) for node in view.nodes if not node.finished}:
-        return Wait(late)
+        closed = closed_note(membership.survey)
+        return Refuse(NotSo, closed) if closed else Wait(late)
     if missing := databases_to_ensure(view.nodes, coordinator, view.nodes):
         return missing
     if topology.rollout:
@@ -156,10 +152,38 @@ def _leaders_known(membership: Membership) -> bool:
     return all(node.alone or node.databases is not None for node in leaders)
 
 
-def _formed(membership: Membership) -> bool:
-    """Whether anything is there that is more than fresh nodes."""
-    nodes = membership.view.nodes
-    return bool(membership.clusters) or any(node.was_finished for node in nodes)
+def _would_form(membership: Membership, waits: Mapping[str, Reason]) -> Decision | None:
+    """For ``--cluster-state existing``: what there is instead of forming a cluster.
+
+    Nodes that only list each other, as a killed run leaves them, are none yet: finishing them is
+    forming one. While somebody is silent, or it is not known what is there, it is waited for.
+    """
+    formed = {group.coordinator.pod: _was_formed(group) for group in membership.groups}
+    if any(formed.values()):
+        return None
+    unknown = {
+        pod: Unread("whether it was finished once", "GET /_all_dbs")
+        for pod, known in formed.items()
+        if known is None
+    }
+    if missing := {**unknown, **waits}:
+        return Wait(missing, at_the_end=_misplaced(waits))
+    return Refuse(
+        Unsafe,
+        f"every pod of StatefulSet {membership.topology.statefulset} answers and none is in a "
+        "cluster that was finished once or holds data, and --cluster-state existing forms no new "
+        "one: were the volumes lost? Restore them, or run it once with --cluster-state auto",
+    )
+
+
+def _was_formed(group: Cluster) -> bool | None:
+    """Whether nodes that are linked are more than that; None where it is not known."""
+    if group.was_finished or any(holds_data(node) for node in group.nodes if node.alone):
+        return True
+    leader = group.coordinator
+    if leader.alone:
+        return holds_data(leader)
+    return None if leader.databases is None else bool(leader.databases)
 
 
 def _unfinished(node: NodeView) -> Reason:

@@ -57,6 +57,13 @@ class Deadline:
         if self.left > 0:
             time.sleep(min(seconds, max(0.0, self.left)))
 
+    def rest(self, seconds: float) -> None:
+        """Pauses within a look, which takes its time also where there is one only."""
+        if self.seconds == 0:
+            time.sleep(seconds)
+        else:
+            self.sleep(seconds)
+
 
 def look_pause() -> float:
     """A pause before the next look, in seconds; jittered, so that many pods do not ask in step."""

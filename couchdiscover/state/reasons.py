@@ -187,16 +187,19 @@ class StillTheSame(Reason):
 
 @dataclass(frozen=True, slots=True)
 class CopiesFilling(Reason):
-    """The volume was lost, and CouchDB is still filling the copies that the maps name there."""
+    """CouchDB is still filling the copies that the maps name there: the volume was ``lost``, or
+    it only lacks some."""
 
     left: int
     total: int
     example: str
+    lost: bool = False
 
     def __str__(self) -> str:
+        why = "again: its volume was lost, and" if self.lost else "filled:"
         return (
-            f"to have its copies again: its volume was lost, and {self.left} of {self.total} shard "
-            f"copies are not proven complete ({self.example})"
+            f"to have its copies {why} {self.left} of {self.total} shard copies are not proven "
+            f"complete ({self.example})"
         )
 
 

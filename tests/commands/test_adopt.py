@@ -477,10 +477,29 @@ def test_replications_that_would_start_must_be_decided_on(
     call = caller(box)
     assert call.count("couchdb-0", "db") == DOCUMENTS + 1
     assert call("couchdb-0", "GET", "/_replicator")[0] == 500
+    called_held(couchdiscover, box)
     let_run = run(couchdiscover, box, "--replications", "run")
     assert let_run.code == 0, let_run.err
     assert call.count("couchdb-0", "_replicator") >= 2
     nothing_left(couchdiscover, box)
+
+
+def called_held(couchdiscover: Command, box: Sandbox) -> None:
+    """What was held is told at once, by every command, and is neither finished nor made anew."""
+    before = len(box.writes())
+    told = "_replicator is held under former names"
+    whole = couchdiscover("run", "-o", "json", environment=box.environment())
+    assert (whole.code, told in whole.json["message"]) == (3, True), whole.err
+    plan = couchdiscover("plan", "-o", "json", environment=box.environment())
+    assert (plan.code, told in plan.json["message"]) == (3, True), plan.err
+    for pod in box.pods:
+        own = couchdiscover("run", "-o", "json", environment=box.environment(pod))
+        assert own.code == 0, own.err
+        assert any(told in warning for warning in own.json["warnings"])
+    found = couchdiscover("check", "-o", "json", environment=box.environment())
+    assert found.code == 3, found.err
+    assert [f["finding"] for f in found.json["findings"]] == ["held"]
+    assert box.writes()[before:] == []
 
 
 def test_all_documents_are_looked_at_for_replications(

@@ -729,3 +729,21 @@ def test_a_set_that_is_born_twice(sandbox: Make, couchdiscover: Command) -> None
     assert any("years old" in w or "days old" in w for w in ended.json["warnings"])
     again_ = run(couchdiscover, box, "--cluster-state", "existing")
     assert (again_.code, again_.json["steps"]) == (0, []), again_.err
+
+
+def test_what_a_killed_run_left_half_joined_is_no_existing_cluster(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box = sandbox(3)
+    aged(box)
+    put(box, "couchdb-1", f"/_node/_local/_nodes/{box.node('couchdb-0').name}", {})
+    before = len(box.writes())
+    refused = run(couchdiscover, box, "--cluster-state", "existing")
+    assert refused.code == 6, refused.err
+    assert "were the volumes lost" in refused.json["message"]
+    assert box.writes()[before:] == []
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert any("days old" in warning for warning in ended.json["warnings"])
+    assert run(couchdiscover, box, "--cluster-state", "existing").code == 0
+    whole(box)

@@ -39,6 +39,10 @@ class Slept(Deadline):
         self.spent += max(seconds, 0.05)
         self.meanwhile(max(seconds, 0.05))
 
+    def rest(self, seconds: float) -> None:
+        """The same, within a look."""
+        self.sleep(seconds)
+
     def restart(self) -> None:
         """Begins anew."""
         self.spent = 0.0
@@ -55,7 +59,7 @@ class Place:
         self.scope = Scope.SET
         self.at: list[tuple[float, Callable[[], object]]] = []
         self.record = Record("run")
-        self._slept = 0.0
+        self.slept = 0.0
         monkeypatch.setattr(look, "Kube", lambda *_, **__: None)
         monkeypatch.setattr(look, "find_target", lambda *_: self._target())
         monkeypatch.setattr(look, "Discovery", lambda *_: self._discovery())
@@ -94,9 +98,9 @@ class Place:
         return story(Settings(timeout=seconds, **settings), deadline, self.record)
 
     def _pass(self, seconds: float) -> None:
-        self._slept += seconds
+        self.slept += seconds
         for moment, happen in list(self.at):
-            if self._slept >= moment:
+            if self.slept >= moment:
                 self.at.remove((moment, happen))
                 happen()
         network: Any = next(iter(self.fleet.nodes.values())).network

@@ -101,3 +101,32 @@ def test_a_node_that_never_gets_ready_is_told(place: Make, pod: str | None) -> N
     for story in (assemble, assess):
         with pytest.raises(NotSo, match="/_up says seeding"):
             box.play(story)
+
+
+def empty(box: Place, pod: str, database: str) -> None:
+    """The copies of a database on a node are as CouchDB makes missing ones: there, and empty."""
+    node = box.fleet.nodes[pod]
+    network(box).replication.hold(node.name, 0)
+    for path in call(node, "GET", "/_node/_local/_all_dbs").body:
+        if f"/{database}." in path:
+            where = f"/_node/_local/{path.replace('/', '%2F')}"
+            assert call(node, "DELETE", where).status == 200
+            assert call(node, "PUT", where).status == 201
+
+
+@pytest.mark.parametrize("seconds", [1.0, 10.0])
+def test_empty_copies_are_looked_at_again_within_the_time_there_is(
+    place: Make, seconds: float
+) -> None:
+    box = place()
+    for node in box.fleet.nodes.values():
+        del node.volume.dbs.local["couchdiscover"]
+    empty(box, "couchdb-1", "orders")
+    before = len(box.fleet.asked)
+    told = "there was still to do: sync_shards|couchdb-1 to have its copies filled"
+    with pytest.raises(TimedOut, match=told):
+        box.play(assemble, seconds)
+    assert box.slept <= 2 * seconds, "the time begins anew once, when copies are waited for"
+    looks = [request for _, request in box.fleet.asked[before:] if request.path == "/_up"]
+    rounds = len(looks) / len(box.fleet.nodes)
+    assert rounds >= seconds, "what was found empty once is not waited for in each look"

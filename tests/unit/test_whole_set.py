@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from couchdiscover.decide.decision import decide
+from couchdiscover.decide.decision import Policy, decide
 from couchdiscover.decide.simulation import after, simulate
 from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import (
@@ -18,6 +18,7 @@ from couchdiscover.state.steps import (
     Do,
     Done,
     EnsureDatabase,
+    Refuse,
     Wait,
 )
 from couchdiscover.state.topology import Scope
@@ -99,6 +100,26 @@ def test_nothing_is_formed_until_every_node_was_seen() -> None:
     decision = decide(topology(), view(node(0), node(1), down(2)), Scope.SET)
     assert isinstance(decision, Wait)
     assert list(decision.reasons) == ["couchdb-2"]
+
+
+def test_of_nodes_that_only_list_each_other_no_cluster_is_made_where_one_is_to_exist() -> None:
+    """As a run that was killed between joining and finishing leaves them."""
+    existing = Policy(existing_only=True)
+    for others in ((node(2),), (node(2, names(0, 1, 2)),)):
+        joined = [node(n, names(0, 1, 2)) for n in range(2)]
+        half = view(*joined, *others)
+        assert "--cluster-state existing" in refused(
+            decide(topology(), half, Scope.SET, existing), Unsafe
+        )
+        silent = view(*joined, down(2))
+        assert list(waits(decide(topology(), silent, Scope.SET, existing))) == ["couchdb-2"]
+        unread = view(replace(joined[0], databases=None), *half.nodes[1:])
+        assert (
+            "finished once" in waits(decide(topology(), unread, Scope.SET, existing))["couchdb-0"]
+        )
+        for databases in (frozenset({"_users", "_replicator"}), frozenset({"orders"})):
+            there = view(replace(joined[0], databases=databases), *half.nodes[1:])
+            assert not isinstance(decide(topology(), there, Scope.SET, existing), Refuse)
 
 
 def test_but_nodes_join_an_existing_cluster_while_others_are_down() -> None:
