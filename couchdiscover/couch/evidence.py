@@ -227,8 +227,8 @@ def _sampled(
         asker.deadline.rest(pause)
         view = asker.each(topology, view, [n for n in view.nodes if n.pod in files], asked)
         survey = Membership.of(topology, view).survey
-        hollow = {node.name for node in unmarked if survey.hollow(node.pod)}
-        if hollow <= asker.memory.lost or (asker.deadline.seconds and asker.deadline.passed):
+        empty = {node.name for node in unmarked if survey.empty_copies(node.pod)}
+        if empty <= asker.memory.lost or (asker.deadline.seconds and asker.deadline.passed):
             break  # what was found empty once is not waited for again in each look
     return view
 
