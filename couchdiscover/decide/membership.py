@@ -11,6 +11,9 @@ from couchdiscover.state.nodes import SYSTEM_DATABASES, ClusterView, NodeView, U
 from couchdiscover.state.reasons import Plain, Reason
 from couchdiscover.state.topology import Pod, Published, Topology
 
+MOST_OTHERS = 20
+"""Members of other StatefulSets that are looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:

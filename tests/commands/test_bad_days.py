@@ -747,3 +747,47 @@ def test_what_a_killed_run_left_half_joined_is_no_existing_cluster(
     assert any("days old" in warning for warning in ended.json["warnings"])
     assert run(couchdiscover, box, "--cluster-state", "existing").code == 0
     whole(box)
+
+
+def beside(couchdiscover: Command, sandbox: Make, nodes: int = 2) -> tuple[Sandbox, str]:
+    """A finished cluster over two StatefulSets, and the Erlang name of the other one's pod."""
+    box = sandbox(nodes)
+    other = sandbox(1, statefulset="zone-b", beside=box)
+    name = other.node("zone-b-0").name
+    assembled(couchdiscover, box)
+    put(box, "couchdb-0", f"/_node/_local/_nodes/{name}", {})
+    time.sleep(0.3)
+    return box, name
+
+
+def held_by(box: Sandbox, names: set[str]) -> str:
+    """A database whose copies are on just these nodes: new ones go round."""
+    for number in range(9):
+        put(box, "couchdb-0", f"/orders-{number}?q=1&n={len(names)}")
+        shard_map = ask(box, "couchdb-0", f"/_node/_local/_dbs/orders-{number}")
+        if set(shard_map["by_node"]) == names:
+            return f"orders-{number}"
+        ask(box, "couchdb-0", f"/orders-{number}", "DELETE")
+    raise AssertionError(f"no database came to {names}")
+
+
+def test_copies_whose_other_holder_is_another_statefulsets_are_proven_by_it(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box, name = beside(couchdiscover, sandbox)
+    database = held_by(box, {box.node("couchdb-0").name, name})
+    for each in range(6):
+        put(box, "couchdb-0", f"/{database}/order-{each}", {"number": each})
+    time.sleep(0.5)
+    box.hold_filling("couchdb-0", 1)
+    box.lose_volume("couchdb-0")
+    for pod in ("couchdb-0", None):
+        ended = run(couchdiscover, box, *QUICK, pod=pod)
+        assert ended.code == 4, ended.err
+        assert "its volume was lost" in ended.json["message"]
+    assert kinds(check(couchdiscover, box))["volume_lost"] == "fault"
+    box.release_filling("couchdb-0")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert ask(box, "couchdb-0", f"/{database}/_all_docs")["total_rows"] == 6
+    assert check(couchdiscover, box).code == 0
