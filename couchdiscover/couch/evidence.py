@@ -250,8 +250,8 @@ def _sampled(
         there = read_files(beyond, ((name, f) for name in beyond.clients for f in files[name]))
         view = _with_infos_beyond(view, there)
         survey = Membership.of(topology, view).survey
-        hollow = {node.name for node in unmarked if survey.hollow(node.pod)}
-        if hollow <= asker.memory.lost or (asker.deadline.seconds and asker.deadline.passed):
+        empty = {node.name for node in unmarked if survey.empty_copies(node.pod)}
+        if empty <= asker.memory.lost or (asker.deadline.seconds and asker.deadline.passed):
             break  # what was found empty once is not waited for again in each look
     return view
 

@@ -188,8 +188,8 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
         return Done(_notes(membership, own))
     if coordinator.was_finished:
         return Done((_away(coordinator), *_notes(membership, own)))
-    if ghosts := refusals.ghosts(membership, coordinator.cluster_nodes):
-        return ghosts
+    if refusal := refusals.unexpected_members(membership, coordinator.cluster_nodes):
+        return refusal
     if apart := {
         pod: NotConnectedTo(coordinator.pod, _cause(membership, pod))
         for pod, name in inside.items()

@@ -156,8 +156,8 @@ def verify(
     pods = {node.pod for node in nodes}
     if copies := _copies(membership, pods, coordinator, policy):
         return Verdict(copies)
-    if hollow := hollow_pods(membership.survey, pods):
-        return Verdict(Refuse(NotSo, hollow))
+    if lacking := lacking_note(membership.survey, pods):
+        return Verdict(Refuse(NotSo, lacking))
     if unfinished := unfinished_note(membership.survey, pods):
         return Verdict(Refuse(NotSo, unfinished))
     if gone := _gone(membership, pods):
@@ -428,7 +428,7 @@ def unfinished_note(survey: Survey, pods: Collection[str]) -> str | None:
     )
 
 
-def hollow_pods(survey: Survey, pods: Collection[str]) -> str | None:
+def lacking_note(survey: Survey, pods: Collection[str]) -> str | None:
     """Volumes without a mark of which a named copy is missing, or empty while another is not."""
     told = [
         f"{pod} ({some([file.path for file in files])})"

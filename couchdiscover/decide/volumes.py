@@ -608,12 +608,12 @@ class Survey:
             mark, files = self.mark(node.pod), self.files(node.pod)
             if mark is None or mark.node != node.name or files is None:
                 continue
-            broken = files.missing | (self.hollow(node.pod) & files.named)
+            broken = files.missing | (self.empty_copies(node.pod) & files.named)
             if broken:
                 found[node.pod] = broken
         return found
 
-    def hollow(self, pod: str) -> frozenset[ShardFile]:
+    def empty_copies(self, pod: str) -> frozenset[ShardFile]:
         """Files of a node that are empty while another node's copy of them is not.
 
         Of those only that were looked into (``Volume.infos``).
@@ -658,7 +658,9 @@ class Survey:
         found = {}
         for pod in self.unproven:
             files = self.files(pod)
-            if files is not None and (broken := files.missing | (self.hollow(pod) & files.named)):
+            if files is not None and (
+                broken := files.missing | (self.empty_copies(pod) & files.named)
+            ):
                 found[pod] = broken
         return found
 

@@ -144,7 +144,7 @@ def _refusal(membership: Membership, policy: Policy) -> Refuse | None:
     if len(membership.clusters) > 1:
         return Refuse(Unsafe, refusals.split(membership.clusters))
     if not any(node.was_finished for node in nodes) and _leaders_known(membership):
-        return refusals.ghosts(membership, membership.listed)
+        return refusals.unexpected_members(membership, membership.listed)
     return None
 
 
