@@ -552,6 +552,26 @@ class Survey:
                     break
         return found
 
+    @cached_property
+    def lost_elsewhere(self) -> frozenset[str]:
+        """Connected members that are no pods of ours, and have lost their volumes: as above.
+
+        One whose present ``_dbs`` is the latest that a mark of ours has seen has not, since then.
+        """
+        found = set()
+        for name, volume in self.others.items():
+            mark = volume.mark
+            if volume.uuid is None or volume.traces is None:
+                continue
+            marks = [each for pod in self.volumes if (each := self.mark(pod)) is not None]
+            if mark is not None and mark.uuid == volume.uuid:
+                continue
+            if any(each.seen.get(name, ())[:1] == (volume.uuid,) for each in marks):
+                continue
+            if any(self._knew_another(pod, name, volume.uuid) for pod in self.volumes):
+                found.add(name)
+        return frozenset(found)
+
     def _is_known_elsewhere(self, uuid: str, name: str) -> bool:
         """Whether somebody knows this ``_dbs`` as another node's: then it has moved."""
         return any(owner != name for owner, uuids in self._known_uuids.items() if uuid in uuids)
@@ -604,7 +624,7 @@ class Survey:
             if info.empty
             and any(
                 other.infos[file].empty is False
-                for name, other in self.volumes.items()
+                for name, other in (*self.volumes.items(), *self.others.items())
                 if name != pod and file in other.infos
             )
         )
