@@ -36,8 +36,8 @@ def program(home: Path) -> Path:
     found = home / "bin" / "couchdb"
     if not found.is_file():
         raise NoReleaseError(
-            f"no CouchDB in {home}: {found} is missing; COUCHDB_HOME names the folder of a release, "
-            "the one with bin/couchdb and etc/ in it"
+            f"no CouchDB in {home}: {found} is missing; COUCHDB_HOME names the folder of a "
+            "release, the one with bin/couchdb and etc/ in it"
         )
     return found
 
