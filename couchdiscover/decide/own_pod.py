@@ -21,7 +21,7 @@ from couchdiscover.decide.common import (
 )
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Cluster, Membership, holds_data
-from couchdiscover.decide.merging import introduction_question, merge_question
+from couchdiscover.decide.merging import introduction_question, merge_question, some
 from couchdiscover.decide.verification import (
     cloned_note,
     closed_note,
@@ -304,12 +304,8 @@ def _unlearned(group: Cluster, own: NodeView) -> list[NodeView]:
 def _notes(membership: Membership, own: NodeView) -> tuple[str, ...]:
     """What is not as it should be, and no reason for a pod not to start."""
     notes = []
-    others = own.cluster_nodes - {own.name}
-    if others and not others & own.all_nodes:
-        notes.append(
-            f"{own.pod} is a member but connected to no other one; it serves what it holds, "
-            "and connects when the others are back (CouchDB tries again within a minute)"
-        )
+    if note := _cut_off(membership, own):
+        notes.append(note)
     group = membership.group_of(own)
     foreign = [c for c in membership.clusters if own not in c.nodes]
     if own.was_finished and foreign:
@@ -324,6 +320,26 @@ def _notes(membership: Membership, own: NodeView) -> tuple[str, ...]:
         if isinstance(sight, LoginRefused)
     )
     return tuple(notes)
+
+
+def _cut_off(membership: Membership, own: NodeView) -> str | None:
+    """That the own node is connected to no other member: nobody is waited for on that account."""
+    others = own.cluster_nodes - {own.name}
+    if not others or others & own.all_nodes:
+        return None
+    told = f"{own.pod} is a member but connected to no other one; it serves what it holds"
+    answering = [node.pod for node in membership.view.nodes if node.name in others]
+    if not answering:
+        return (
+            f"{told}, and connects when the others are back (CouchDB tries again within a minute)"
+        )
+    verb = "answers" if len(answering) == 1 else "answer"
+    cause = f" ({own.unconnected_because})" if own.unconnected_because else ""
+    return (
+        f"{told}, though {some(answering)} {verb}{cause}: "
+        "until CouchDB tries again, within a minute, reads through it may miss documents; "
+        "`couchdiscover check` says whether it is over"
+    )
 
 
 def _away(node: NodeView) -> str:
