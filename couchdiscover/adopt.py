@@ -74,7 +74,7 @@ def adopt(
         decision = decide_adoption(ground)
         adoption.check_names(ground, decision)
         if settings.dry_run:
-            return adoption.foretell(ground, decision)
+            return adoption.simulated(ground, decision)
         if isinstance(decision, Do):
             adoption.take(decision.steps, ground)
             continue
@@ -117,8 +117,8 @@ class _Adoption:
         view = reader.volumes(view)
         told = self.settings.former_names
         survey = Survey(view.nodes, topology.expected, told=told)
-        if strangers := survey.connected - survey.expected_names:
-            others = reader.strangers(view, strangers)
+        if unexpected := survey.connected - survey.expected_names:
+            others = reader.unexpected(view, unexpected)
             survey = Survey(view.nodes, topology.expected, others, told)
         if survey.suspects:
             view = reader.suspects(view, survey.suspects)
@@ -276,7 +276,7 @@ class _Adoption:
 
     # --- the end ---
 
-    def foretell(self, ground: Ground, decision: object) -> str:
+    def simulated(self, ground: Ground, decision: object) -> str:
         """For ``--dry-run``: all steps that would follow. Raises NotSo where there are any."""
         match decision:
             case Refuse(error=error, reason=reason):

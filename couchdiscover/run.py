@@ -67,7 +67,7 @@ def assemble(
             pace.wait_for(missing)
             continue
         if settings.dry_run:
-            return _foretell(topology, view, looker, steps.policy(settings), narrator)
+            return _simulated(topology, view, looker, steps.policy(settings), narrator)
         narrator.warn(decision.warnings)
         steps.settle(view)
         outcome: Decision | None = decision
@@ -91,7 +91,7 @@ def _finishes(decision: Decision) -> bool:
     return isinstance(decision, Do) and any(isinstance(s, FinishCluster) for s in decision.steps)
 
 
-def _foretell(
+def _simulated(
     topology: Topology, view: ClusterView, looker: Looker, policy: Policy, narrator: Narrator
 ) -> str:
     """For ``--dry-run``: all steps that would follow. Raises NotSo where there are any."""

@@ -49,7 +49,7 @@ BATCH = 16
 READ_SECONDS = 60.0
 """Seconds for reading one node's files and maps, at least: a thousand databases are 4 pages."""
 
-STRANGER = FileInfo("", 1, 0, 1)
+ELSEWHERE = FileInfo("", 1, 0, 1)
 """What stands for a copy on a node that is no pod of ours: it is not for us to judge."""
 
 PARTS = Part.FILES | Part.HISTORY | Part.UUID | Part.MAPS
@@ -134,7 +134,7 @@ class Reader:
         answers = self._ask(view.nodes, lambda client, _: _facts(client))
         return {pod: answer or Facts() for pod, answer in answers.items()}
 
-    def strangers(self, view: ClusterView, names: Iterable[str]) -> dict[str, Volume]:
+    def unexpected(self, view: ClusterView, names: Iterable[str]) -> dict[str, Volume]:
         """Which volumes connected nodes have that are no pods of ours, as far as they tell."""
         nodes = view.nodes[:1]
         found: dict[str, Volume] = {}
@@ -216,7 +216,7 @@ def _shifted(
     readings = read_pairs(pairs, nodes)
     done = {(r.pair.file, r.pair.source, r.pair.target) for r in readings if pushed(r)}
     elsewhere: dict[tuple[str, ShardFile], FileInfo | None] = {
-        (name, shard_map.file(range_)): STRANGER
+        (name, shard_map.file(range_)): ELSEWHERE
         for range_, names in shard_map.by_range.items()
         for name in names
         if name not in ours

@@ -80,7 +80,8 @@ class CouchNode:
 
     With a gateway it is asked through that, with a session of CouchDB's: whatever stands in between
     keeps the Authorization header for itself. A node without a chttpd_auth secret would be changed
-    by the session, so that this is for nodes only that have one.
+    by the session, so that this is for nodes only that have one. With the Erlang name of a
+    ``member`` that it is connected to, it is that one's volume which is read through this node.
     """
 
     def __init__(
@@ -90,8 +91,10 @@ class CouchNode:
         access: Access,
         deadline: Deadline,
         gateway: Gateway | None = None,
+        member: str = "_local",
     ):
         self.address = address
+        self._at = f"/_node/{quote(member, safe='@')}"
         self.version: str | None = None
         self._access = access
         self._deadline = deadline
@@ -198,18 +201,18 @@ class CouchNode:
 
     def files(self) -> frozenset[ShardFile]:
         """Every database file on this node's volume, named by a map or not."""
-        path = "/_node/_local/_all_dbs"
+        path = f"{self._at}/_all_dbs"
         names = _strings(self._get(path), path)
         return frozenset(ShardFile.of(name) for name in names - OWN_FILES)
 
-    def dbs_info(self, name: str = "_local") -> FileInfo:
+    def dbs_info(self, name: str = "") -> FileInfo:
         """Of a node's own ``_dbs``: its uuid above all. ``name`` may be another node's."""
-        path = f"/_node/{quote(name, safe='@')}/_dbs"
+        path = f"/_node/{quote(name, safe='@')}/_dbs" if name else f"{self._at}/_dbs"
         return _file_info(self._get(path), path)
 
     def mark_and_traces(self) -> tuple[Mark | None, tuple[Trace, ...]]:
         """The mark, if there is one, and who CouchDB itself remembers to have replicated with."""
-        path = "/_node/_local/_dbs/_local_docs"
+        path = f"{self._at}/_dbs/_local_docs"
         rows = _member(self._get(f"{path}?include_docs=true"), "rows", list, path)
         documents = [row.get("doc") for row in rows if isinstance(row, dict)]
         known = [each for each in documents if isinstance(each, dict)]
@@ -242,24 +245,24 @@ class CouchNode:
 
     def file_info(self, file: ShardFile) -> FileInfo:
         """What a file on this node holds. Raises ErrorAnswer with 404 where there is none."""
-        path = _file_path(file)
+        path = self._path_of(file)
         return _file_info(self._get(path), path)
 
     def file_is_filled(self, file: ShardFile) -> bool:
         """Whether a file on this node has a document that is no design document."""
-        path = f"{_file_path(file)}/_all_docs"
+        path = f"{self._path_of(file)}/_all_docs"
         rows = _member(self._get(f"{path}?limit={SAMPLE}"), "rows", list, path)
         ids = [row.get("id", "") if isinstance(row, dict) else "" for row in rows]
         return len(ids) >= SAMPLE or any(not str(i).startswith("_design/") for i in ids)
 
     def file_changes_after(self, file: ShardFile, seq: int) -> bool:
         """Whether a document of a file changed after this sequence: purges and limits do not."""
-        path = f"{_file_path(file)}/_changes"
+        path = f"{self._path_of(file)}/_changes"
         return bool(_member(self._get(f"{path}?since={seq}&limit=1"), "results", list, path))
 
     def checkpoints(self, file: ShardFile) -> dict[str, Checkpoint]:
         """What a file knows of internal replication from and to it, by the documents' names."""
-        path = f"{_file_path(file)}/_local_docs"
+        path = f"{self._path_of(file)}/_local_docs"
         first, last = "_local/purge-mem3-", "_local/shard-sync-~"
         query = {"include_docs": "true", "startkey": f'"{first}"', "endkey": f'"{last}"'}
         rows = _member(self._get(f"{path}?{urlencode(query)}"), "rows", list, path)
@@ -273,7 +276,7 @@ class CouchNode:
 
     def file_documents(self, file: ShardFile, page: int) -> Iterator[dict[str, Any]]:
         """All documents of a file that are no design documents, read ``page`` at a time."""
-        path = f"{_file_path(file)}/_all_docs"
+        path = f"{self._path_of(file)}/_all_docs"
         query: dict[str, Any] = {"include_docs": "true", "limit": page}
         while True:
             rows = _member(self._get(f"{path}?{urlencode(query)}"), "rows", list, path)
@@ -346,7 +349,7 @@ class CouchNode:
     def delete_local(self, file: ShardFile, name: str, revision: str) -> int:
         """Removes a local document of a file on this node."""
         query = urlencode({"rev": revision})
-        return self._send("DELETE", f"{_file_path(file)}/{name}?{query}")
+        return self._send("DELETE", f"{self._path_of(file)}/{name}?{query}")
 
     def create_database(self, name: str) -> int:
         """Makes a database."""
@@ -401,6 +404,9 @@ class CouchNode:
         return bool(_member(answer, "userCtx", dict, path).get("name"))
 
     # --- the wire ---
+
+    def _path_of(self, file: ShardFile) -> str:
+        return f"{self._at}/{quote(file.path, safe='')}"
 
     def _setup(self, action: str, **arguments: Any) -> int:
         return self._send("POST", "/_cluster_setup", {"action": action, **arguments}, patient=True)
@@ -552,10 +558,6 @@ def _stopped(method: str, gateway: Gateway, status: int, message: str) -> CouchF
     if status == 404:
         return NoAnswer("its pod does not exist", nobody=True)
     return NoAnswer(f"the API server answered {status} in its place: {message}", nobody=True)
-
-
-def _file_path(file: ShardFile) -> str:
-    return f"/_node/_local/{quote(file.path, safe='')}"
 
 
 def _file_info(answer: Any, path: str) -> FileInfo:
@@ -722,21 +724,24 @@ class Fleet:
     def __init__(self, access: Access, deadline: Deadline) -> None:
         self.access = access
         self._deadline = deadline
-        self._nodes: dict[tuple[str, Address], CouchNode] = {}
+        self._nodes: dict[tuple[str, Address, str], CouchNode] = {}
 
     @property
     def patience(self) -> float:
         """Seconds within which a thread must be done with a node: all its questions, and more."""
         return self._deadline.cap(6 * self.access.request_timeout)
 
-    def node(self, pod: Pod, address: Address) -> CouchNode:
-        """The connection to a pod at one of its addresses."""
-        key = (pod.name, address)
+    def node(self, pod: Pod, address: Address, member: str = "_local") -> CouchNode:
+        """The connection to a pod at one of its addresses.
+
+        With a ``member``'s Erlang name, one of its own to read that one's volume through.
+        """
+        key = (pod.name, address, member)
         if key not in self._nodes:
             door = self.access.door
             gateway = door(pod.name, address.port) if door else None
             self._nodes[key] = CouchNode(
-                address, pod.host_name, self.access, self._deadline, gateway
+                address, pod.host_name, self.access, self._deadline, gateway, member
             )
         return self._nodes[key]
 

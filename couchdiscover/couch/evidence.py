@@ -6,22 +6,19 @@ from dataclasses import replace
 
 from couchdiscover.couch.asking import Asker, node_of
 from couchdiscover.couch.client import CouchFailure, CouchNode
-from couchdiscover.couch.copies import Nodes, look_at
+from couchdiscover.couch.copies import Nodes, look_at, read_files
 from couchdiscover.couch.volumes import Part, read_histories, read_holdings, read_infos, read_volume
 from couchdiscover.decide.copies import lost_ranges, refilled, sample, unsourced
-from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.membership import MOST_OTHERS, Membership
 from couchdiscover.decide.merging import unclear
 from couchdiscover.decide.verification import few_copies
 from couchdiscover.state.nodes import ClusterView, Copies, NodeView
 from couchdiscover.state.topology import Scope, Topology
-from couchdiscover.state.volumes import ShardFile, Volume
+from couchdiscover.state.volumes import FileInfo, ShardFile, Volume
 
 SPREADING = (0.2, 0.5, 1.0, 2.0)
 """Seconds after which a copy that is empty, while another is not, is looked at again: what has just
 been written, the design document of a new ``_users`` say, is on the other copies within these."""
-
-MOST_OTHERS = 20
-"""Members of other StatefulSets that are looked at."""
 
 
 def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
@@ -173,6 +170,28 @@ def _with_others(
     return replace(view, others=others)
 
 
+def _beyond(asker: Asker, topology: Topology, view: ClusterView, names: Collection[str]) -> Nodes:
+    """The way to connected members that are no pods of ours: through a node of ours each."""
+    clients = {}
+    for name in sorted(names)[:MOST_OTHERS]:
+        through = next((node for node in view.nodes if name in node.all_nodes), None)
+        pod = topology.pod(through.pod) if through is not None else None
+        if through is not None and pod is not None:
+            clients[name] = asker.fleet.node(pod, through.address, name)
+    return Nodes(clients, asker.fleet.patience)
+
+
+def _with_volumes_beyond(view: ClusterView, nodes: Nodes, parts: Part) -> ClusterView:
+    """What lies on the volumes of members that are no pods of ours."""
+    read = nodes.ask(
+        ((name, name) for name in nodes.clients),
+        lambda client, name: read_volume(client, parts, view.others.get(name)),
+    )
+    return replace(
+        view, others={**view.others, **{name: found for (name, _), found in read.items()}}
+    )
+
+
 def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
     """Where a mark is missing: whether that volume was lost, or only never marked."""
     verified = {node.pod for node in _to_verify(asker, topology, view)}
@@ -214,9 +233,11 @@ def _sampled(
         if found is None:
             continue
         for file in sample(found.named).files:
-            for other in view.nodes:
-                if file in survey.named_files(other.name):
-                    files.setdefault(other.pod, set()).add(file)
+            for name in (*survey.present, *membership.elsewhere):
+                if file in survey.named_files(name):
+                    files.setdefault(survey.present.get(name, name), set()).add(file)
+    beyond = _beyond(asker, topology, view, files.keys() & set(membership.elsewhere))
+    view = _with_volumes_beyond(view, beyond, Part.FILES)
 
     def asked(client: CouchNode, node: NodeView) -> NodeView:
         infos = read_infos(client, files[node.pod])
@@ -226,11 +247,24 @@ def _sampled(
     for pause in (0.0, *SPREADING):
         asker.deadline.rest(pause)
         view = asker.each(topology, view, [n for n in view.nodes if n.pod in files], asked)
+        there = read_files(beyond, ((name, f) for name in beyond.clients for f in files[name]))
+        view = _with_infos_beyond(view, there)
         survey = Membership.of(topology, view).survey
-        hollow = {node.name for node in unmarked if survey.hollow(node.pod)}
-        if hollow <= asker.memory.lost or (asker.deadline.seconds and asker.deadline.passed):
+        empty = {node.name for node in unmarked if survey.empty_copies(node.pod)}
+        if empty <= asker.memory.lost or (asker.deadline.seconds and asker.deadline.passed):
             break  # what was found empty once is not waited for again in each look
     return view
+
+
+def _with_infos_beyond(
+    view: ClusterView, infos: Mapping[tuple[str, ShardFile], FileInfo | None]
+) -> ClusterView:
+    others = dict(view.others)
+    for (name, file), info in infos.items():
+        if info is not None:
+            volume = others.get(name, Volume())
+            others[name] = replace(volume, infos={**volume.infos, file: info})
+    return replace(view, others=others)
 
 
 def _with_copies(
@@ -244,7 +278,12 @@ def _with_copies(
     if not lost:
         return view
     view = _with_spared_maps(asker, topology, view)
-    survey = Membership.of(topology, view).survey
+    membership = Membership.of(topology, view)
+    if membership.elsewhere:
+        others = _beyond(asker, topology, view, membership.elsewhere)
+        view = _with_volumes_beyond(view, others, Part.HISTORY | Part.UUID)
+        membership = Membership.of(topology, view)
+    survey = membership.survey
     maps = survey.all_maps
     spared = [n for n in view.nodes if n.pod not in survey.lost]
     if maps is None or not any(survey.volumes[node.pod].maps is not None for node in spared):
@@ -253,14 +292,18 @@ def _with_copies(
     # An unproven volume is not called lost: what it holds counts, and it is filled up.
     nowhere = lost - frozenset(n.name for n in view.nodes if n.pod in survey.unproven)
     nowhere |= frozenset(n.name for n in view.nodes if n.pod in survey.lost)
-    proof = refilled(maps.values(), nowhere, names.keys(), targets=lost)
+    nowhere |= survey.lost_elsewhere
+    # Of one that does not tell whether it was lost, nothing is proven.
+    known = [n for n in membership.elsewhere if view.others.get(n, Volume()).traces is not None]
+    beyond = _beyond(asker, topology, view, known).clients
+    proof = refilled(maps.values(), nowhere, names.keys() | beyond.keys(), targets=lost)
     memory.proof = memory.proof.over(proof) if memory.proof else proof
     memory.lost = lost
     clients = {
         name: asker.fleet.node(pod, node.address)
         for name, node in names.items()
         if (pod := topology.pod(node.pod)) is not None
-    }
+    } | dict(beyond)
     if not memory.proof.complete:
         memory.proof = look_at(memory.proof, Nodes(clients, asker.fleet.patience))
     proof = memory.proof

@@ -132,10 +132,9 @@ class Observer(Asker):
     def _interview(
         self, node: CouchNode, pod: Pod, known: NodeView | None, *, quick: bool
     ) -> NodeView:
-        name = known.name if known else node.local_name()
         if known and quick:
             connected, members = node.membership()
-            if name not in connected:  # at this address is another node by now, or it was renamed
+            if known.name not in connected:  # here is another node by now, or it was renamed
                 return self._interview(node, pod, None, quick=False)
             return replace(
                 known,
@@ -148,21 +147,24 @@ class Observer(Asker):
         unreadable: tuple[str, ...] = ()
         databases: frozenset[str] | None = None
         extra = set(self.databases) - set(DEFAULT_DATABASES)
-        view = NodeView(pod.name, node.address, name, state, frozenset(), frozenset())
-        if extra and not view.finished:
-            view = replace(view, state=node.setup_state())
-            if view.finished:
+        if extra and not state.finished:
+            state = node.setup_state()
+            if state.finished:
                 databases = node.databases()
                 unreadable = tuple(sorted(extra - databases)) or tuple(sorted(extra))
         connected, members = node.membership()
+        name = known.name if known else _own_name(node, connected)
         if name not in connected:
             if known is None:
                 raise NoAnswer(f"it is {name} no more: it has just been started anew")
             return self._interview(node, pod, None, quick=False)
-        view = replace(
-            view,
-            all_nodes=connected,
-            cluster_nodes=members,
+        view = NodeView(
+            pod.name,
+            node.address,
+            name,
+            state,
+            connected,
+            members,
             version=node.version,
             databases=databases,
             unreadable=unreadable,
@@ -320,6 +322,14 @@ class Observer(Asker):
 
 
 # --- what is made of answers ---
+
+
+def _own_name(node: CouchNode, connected: frozenset[str]) -> str:
+    """A node's Erlang name: it always lists itself as connected (src/mem3/src/mem3_httpd.erl), so
+    one that is connected to nobody need not be asked for it."""
+    if len(connected) == 1:
+        return next(iter(connected))
+    return node.local_name()
 
 
 def _is_too_old(node: CouchNode) -> bool:

@@ -100,7 +100,9 @@ def finish(
     if len(giver.cluster_nodes) > 1:
         if giver.identity is None:  # without a secret it fails, after it has overwritten others'
             return Wait({giver.pod: Unread("its configuration", "/_node/_local/_config")})
-        if coordinator.databases is None:  # it may have been finished once, and nobody is a ghost
+        if (
+            coordinator.databases is None
+        ):  # it may have been finished once, and no member is unexpected
             return Wait({coordinator.pod: Unread("whether it was finished once", "GET /_all_dbs")})
         if giver.identity.secret is None or giver.identity.old_secret:
             steps.append(SetSecret(giver.pod, to_finish=True))

@@ -14,7 +14,7 @@ from couchdiscover.decide.membership import Membership, host_of, is_address
 from couchdiscover.decide.verification import (
     cloned_note,
     closed_note,
-    hollow_pods,
+    lacking_note,
     unfinished_note,
 )
 from couchdiscover.state.nodes import (
@@ -241,7 +241,7 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
             f"{pod} lacks {len(files)} of its files, or has them empty "
             f"({named([file.path for file in files])}): `couchdiscover run` has CouchDB fill them",
         )
-    if told := hollow_pods(survey, names):
+    if told := lacking_note(survey, names):
         yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unproven)), told)
     if survey.held and (told := closed_note(survey)):
         yield Finding("held", Severity.FAULT, tuple(sorted(survey.held)), told)

@@ -11,13 +11,17 @@ from couchdiscover.state.nodes import SYSTEM_DATABASES, ClusterView, NodeView, U
 from couchdiscover.state.reasons import Plain, Reason
 from couchdiscover.state.topology import Pod, Published, Topology
 
+MOST_OTHERS = 20
+"""Members of other StatefulSets that are looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Nodes that are linked through what they list as members (one side suffices).
 
-    ``names`` are Erlang names of its members: of ``nodes``, which answer, by ordinal, and of
-    expected pods that are silent. What else they list, which is nobody, links nothing.
+    ``names`` are Erlang names of its members: of ``nodes``, which answer, by ordinal, of expected
+    pods that are silent, and of connected members of another StatefulSet. What else they list,
+    which is nobody, links nothing.
     """
 
     names: frozenset[str]
@@ -27,13 +31,9 @@ class Cluster:
     def exists(self) -> bool | None:
         """Whether this is a cluster already, and not just a fresh node; None where unknown.
 
-        A lone node is one where it holds databases, or is connected to a member that is no pod of
-        this StatefulSet; blank system databases are none.
+        A lone node is one where it holds databases; blank system databases are none.
         """
-        node = self.nodes[0]
-        if len(self.names) > 1 or node.cluster_nodes & node.all_nodes - {node.name}:
-            return True
-        return holds_data(node)
+        return True if len(self.names) > 1 else holds_data(self.nodes[0])
 
     @property
     def was_finished(self) -> bool:
@@ -283,12 +283,13 @@ def _has_address(pod: Pod | None, host: str) -> bool:
 def _groups(view: ClusterView, pods: Mapping[str, str]) -> tuple[Cluster, ...]:
     """All nodes that answer, by the links between them.
 
-    A name that is neither a node that answers nor an expected pod that is silent is nobody, and two
-    nodes that both list it are not one cluster for that.
+    A member of another StatefulSet answers where a node is connected to it. A name that is none of
+    these, nor an expected pod that is silent, is nobody, and two nodes that both list it are not
+    one cluster for that.
     """
     linked: dict[str, frozenset[str]] = {}
     for node in view.nodes:
-        names = frozenset(node.cluster_nodes.intersection(pods)) | {node.name}
+        names = node.cluster_nodes.intersection(pods.keys() | node.all_nodes) | {node.name}
         merged = names.union(*(linked[name] for name in names & linked.keys()))
         linked |= dict.fromkeys(merged, merged)
     found: dict[frozenset[str], list[NodeView]] = {}

@@ -40,10 +40,10 @@ def merge_question(node: NodeView, coordinator: NodeView) -> Refuse | Reason | N
     if open_ := sorted(name for name, known_same in same.items() if known_same is None):
         return Unread("where its databases come from", f"the revisions of {some(open_)} in _dbs")
     foreign = {name for name, known_same in same.items() if not known_same}
-    if hollow := foreign - mine:
+    if fileless := foreign - mine:
         return Refuse(
             Unsafe,
-            f"{node.pod} is no member, and has shard maps of {some(hollow)} that are other ones "
+            f"{node.pod} is no member, and has shard maps of {some(fileless)} that are other ones "
             f"than {coordinator.pod}'s, and no files of them: joined, they could take the place of "
             "the cluster's, whose documents would be hidden on all nodes; keep its volume, which "
             "is another cluster's, and start it with a new one",

@@ -165,10 +165,13 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
     """
     topology, view = membership.topology, membership.view
     coordinator = group.coordinator
-    if not coordinator.was_finished and (
-        ghosts := refusals.ghosts(membership, own.cluster_nodes | coordinator.cluster_nodes)
+    listed = own.cluster_nodes | coordinator.cluster_nodes
+    if (
+        coordinator.databases is not None
+        and not coordinator.was_finished
+        and (refusal := refusals.unexpected_members(membership, listed))
     ):
-        return ghosts
+        return refusal  # before any member is written: each boot would bring them back
     if own.alone and coordinator.pod != own.pod:
         return _join(membership, own, coordinator, policy)
     listing = [node for node in group.nodes if own.name in node.cluster_nodes & node.all_nodes]

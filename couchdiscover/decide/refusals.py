@@ -96,7 +96,7 @@ def split(found: Sequence[Cluster]) -> str:
     )
 
 
-def ghosts(membership: Membership, listed: Collection[str]) -> Refuse | None:
+def unexpected_members(membership: Membership, listed: Collection[str]) -> Refuse | None:
     """Members that are nobody, in a cluster that is to be finished."""
     nobody = [n for n in membership.unexpected_in(listed) if n in membership.left_behind]
     if not nobody:

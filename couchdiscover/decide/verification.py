@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from couchdiscover.decide.common import Policy
 from couchdiscover.decide.copies import sample
-from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.membership import MOST_OTHERS, Membership
 from couchdiscover.decide.merging import some
 from couchdiscover.decide.volumes import Survey
 from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
 from couchdiscover.state.reasons import CopiesFilling, NotRead, Reason, Reasons
 from couchdiscover.state.steps import AddCopies, Decision, Do, Done, Refuse, SyncShards, Wait
-from couchdiscover.state.volumes import ShardFile
+from couchdiscover.state.volumes import ShardFile, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,8 @@ def verify(
     pods = {node.pod for node in nodes}
     if copies := _copies(membership, pods, coordinator, policy):
         return Verdict(copies)
-    if hollow := hollow_pods(membership.survey, pods):
-        return Verdict(Refuse(NotSo, hollow))
+    if lacking := lacking_note(membership.survey, pods):
+        return Verdict(Refuse(NotSo, lacking))
     if unfinished := unfinished_note(membership.survey, pods):
         return Verdict(Refuse(NotSo, unfinished))
     if gone := _gone(membership, pods):
@@ -210,6 +210,12 @@ def _unread_evidence(membership: Membership, node: NodeView) -> Reasons:
             if named and there and file not in theirs.infos:
                 where = f"GET /_node/_local/{file.path}"
                 return {other.pod: NotRead("what its copies hold", where)}
+        for name in membership.elsewhere[:MOST_OTHERS] if info.empty else ():
+            theirs = membership.view.others.get(name, Volume())
+            there = theirs.files is None or file in theirs.files
+            if file in survey.named_files(name) and there and file not in theirs.infos:
+                where = f"GET /_node/{name}/{file.path}"
+                return {node.pod: NotRead(f"what the copies of {name} hold", where)}
     return {}
 
 
@@ -331,8 +337,8 @@ def _unsourced(
     return Refuse(
         NotSo,
         f"{_lost(membership, lost)}, and the nodes that could fill {count} shard "
-        f"{'copy' if count == 1 else 'copies'} of it are not there ({where}): they are empty "
-        "until those are",
+        f"{'copy' if count == 1 else 'copies'} of it do not answer ({where}): they are empty "
+        "until those do",
     )
 
 
@@ -422,7 +428,7 @@ def unfinished_note(survey: Survey, pods: Collection[str]) -> str | None:
     )
 
 
-def hollow_pods(survey: Survey, pods: Collection[str]) -> str | None:
+def lacking_note(survey: Survey, pods: Collection[str]) -> str | None:
     """Volumes without a mark of which a named copy is missing, or empty while another is not."""
     told = [
         f"{pod} ({some([file.path for file in files])})"

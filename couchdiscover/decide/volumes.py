@@ -552,6 +552,26 @@ class Survey:
                     break
         return found
 
+    @cached_property
+    def lost_elsewhere(self) -> frozenset[str]:
+        """Connected members that are no pods of ours, and have lost their volumes: as above.
+
+        One whose present ``_dbs`` is the latest that a mark of ours has seen has not, since then.
+        """
+        found = set()
+        for name, volume in self.others.items():
+            mark = volume.mark
+            if volume.uuid is None or volume.traces is None:
+                continue
+            marks = [each for pod in self.volumes if (each := self.mark(pod)) is not None]
+            if mark is not None and mark.uuid == volume.uuid:
+                continue
+            if any(each.seen.get(name, ())[:1] == (volume.uuid,) for each in marks):
+                continue
+            if any(self._knew_another(pod, name, volume.uuid) for pod in self.volumes):
+                found.add(name)
+        return frozenset(found)
+
     def _is_known_elsewhere(self, uuid: str, name: str) -> bool:
         """Whether somebody knows this ``_dbs`` as another node's: then it has moved."""
         return any(owner != name for owner, uuids in self._known_uuids.items() if uuid in uuids)
@@ -588,12 +608,12 @@ class Survey:
             mark, files = self.mark(node.pod), self.files(node.pod)
             if mark is None or mark.node != node.name or files is None:
                 continue
-            broken = files.missing | (self.hollow(node.pod) & files.named)
+            broken = files.missing | (self.empty_copies(node.pod) & files.named)
             if broken:
                 found[node.pod] = broken
         return found
 
-    def hollow(self, pod: str) -> frozenset[ShardFile]:
+    def empty_copies(self, pod: str) -> frozenset[ShardFile]:
         """Files of a node that are empty while another node's copy of them is not.
 
         Of those only that were looked into (``Volume.infos``).
@@ -604,7 +624,7 @@ class Survey:
             if info.empty
             and any(
                 other.infos[file].empty is False
-                for name, other in self.volumes.items()
+                for name, other in (*self.volumes.items(), *self.others.items())
                 if name != pod and file in other.infos
             )
         )
@@ -638,7 +658,9 @@ class Survey:
         found = {}
         for pod in self.unproven:
             files = self.files(pod)
-            if files is not None and (broken := files.missing | (self.hollow(pod) & files.named)):
+            if files is not None and (
+                broken := files.missing | (self.empty_copies(pod) & files.named)
+            ):
                 found[pod] = broken
         return found
 

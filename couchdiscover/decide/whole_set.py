@@ -61,10 +61,12 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
         return Do(tuple(enabling)) if enabling else Wait(waits, at_the_end=_misplaced(waits))
     coordinator = cluster.coordinator if cluster else view.nodes[0]
     members = cluster.names if cluster else frozenset({coordinator.name})
+    linked = membership.group_of(coordinator).nodes
 
     joining: list[Step] = []
     for node in view.nodes:
-        if node.pod == coordinator.pod or not node.alone:
+        # Who lists nobody who is there is as alone as who lists nobody.
+        if node.pod == coordinator.pod or (node in linked and not node.alone):
             continue
         match merge_question(node, coordinator):
             case Refuse() as refusal:
@@ -142,7 +144,7 @@ def _refusal(membership: Membership, policy: Policy) -> Refuse | None:
     if len(membership.clusters) > 1:
         return Refuse(Unsafe, refusals.split(membership.clusters))
     if not any(node.was_finished for node in nodes) and _leaders_known(membership):
-        return refusals.ghosts(membership, membership.listed)
+        return refusals.unexpected_members(membership, membership.listed)
     return None
 
 

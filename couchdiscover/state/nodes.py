@@ -26,6 +26,11 @@ class SetupState(StrEnum):
     SINGLE_DISABLED = "single_node_disabled"
     SINGLE_ENABLED = "single_node_enabled"
 
+    @property
+    def finished(self) -> bool:
+        """Whether the set-up is done, alone or as a member."""
+        return self in (SetupState.FINISHED, SetupState.SINGLE_ENABLED)
+
 
 @dataclass(frozen=True, slots=True)
 class Hash:
@@ -106,7 +111,7 @@ class NodeView:
     @property
     def finished(self) -> bool:
         """Whether it reports its set-up as finished; says nothing about membership."""
-        return self.state in (SetupState.FINISHED, SetupState.SINGLE_ENABLED)
+        return self.state.finished
 
     @property
     def was_finished(self) -> bool:

@@ -34,10 +34,6 @@ def test_a_run_that_finds_everything_done_keeps_to_the_promise(
         assert again <= 7 * nodes + 8, nodes
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a fresh set takes 15·N + 3 requests, which from 10 nodes on is above 14·N + 12",
-)
 def test_a_fresh_set_keeps_to_the_promise(requests: dict[int, tuple[int, int]]) -> None:
     for nodes, (fresh, _) in requests.items():
         assert fresh <= 14 * nodes + 12, nodes

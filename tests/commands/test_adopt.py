@@ -1,29 +1,31 @@
 """``adopt`` on volumes whose nodes have other names now: snapshots, clones, renamed sets."""
 
 import fnmatch
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from couchdiscover.adopt import adopt
 from couchdiscover.couch import adoption
 from couchdiscover.couch.adoption import Adopter
-from couchdiscover.couch.client import CouchFailure, CouchNode
 from couchdiscover.errors import UsageProblem
-from couchdiscover.net.deadline import Deadline
-from couchdiscover.output.report import Record
 from couchdiscover.sandbox import Sandbox
-from couchdiscover.state.settings import Settings
-from tests.support.command import PASSWORD, REAL_PASSWORD, Command
-from tests.support.processes import Ended
+from tests.support.adopting import (
+    DOCUMENTS,
+    Make,
+    Original,
+    caller,
+    forget_marks,
+    in_process,
+    kinds,
+    nothing_left,
+    original,
+    readable,
+    run,
+    truthful,
+)
+from tests.support.command import Command
 from tests.support.volumes import (
-    Caller,
-    Snapshot,
     eventually,
     fill,
     mount,
@@ -31,119 +33,6 @@ from tests.support.volumes import (
     start,
     up_for,
 )
-
-Make = Callable[..., Sandbox]
-
-DATABASES = {"db": 3, "one": 1, "two": 2}
-DOCUMENTS = 12
-
-
-def caller(box: Sandbox) -> Caller:
-    return Caller(box, REAL_PASSWORD if box.is_real else PASSWORD)
-
-
-@dataclass
-class Original:
-    """A cluster that was, and its volumes."""
-
-    volumes: Sequence[Snapshot]
-    databases: Mapping[str, int] = field(default_factory=lambda: DATABASES)
-
-    def restored(
-        self, make: Make, at: Sequence[int | None], *, namespace: str = "restored", **options: Any
-    ) -> Sandbox:
-        """Pods of another namespace that have started on these volumes; None is an empty one."""
-        box = make(len(at), namespace=namespace, running=False, **options)
-        mount(box, [None if each is None else self.volumes[each] for each in at])
-        start(box)
-        return box
-
-
-def original(
-    make: Make,
-    couchdiscover: Command,
-    folder: Path,
-    nodes: int = 3,
-    databases: Mapping[str, int] = DATABASES,
-    **options: Any,
-) -> Original:
-    """Assembles a cluster in namespace ``prod``, fills it, and takes snapshots of its volumes."""
-    with_options = {"namespace": "prod", **options}
-    box = make(nodes, **with_options)
-    assert couchdiscover("run", environment=box.environment()).code == 0
-    forget_marks(box)  # CouchDB's own history and the files must do
-    fill(caller(box), box.pods[0], databases, DOCUMENTS)
-    found = Original(snapshots(box, folder), databases)
-    for pod in box.pods:
-        box.stop(pod)
-    return found
-
-
-def forget_marks(box: Sandbox) -> None:
-    call = caller(box)
-    for pod in box.pods:
-        path = "/_node/_local/_dbs/_local/couchdiscover"
-        status, mark = call(pod, "GET", path)
-        if status == 200:
-            assert call(pod, "DELETE", f"{path}?rev={mark['_rev']}")[0] == 200
-
-
-def run(couchdiscover: Command, box: Sandbox, *arguments: str) -> Ended:
-    return couchdiscover("adopt", "-o", "json", *arguments, environment=box.environment())
-
-
-def kinds(ended: Ended) -> list[str]:
-    return [step["step"] for step in ended.json["steps"]]
-
-
-def readable(
-    box: Sandbox, databases: Mapping[str, int] = DATABASES, but: Sequence[str] = ()
-) -> None:
-    """Every document is there through every node, and every map names files that are there.
-
-    ``but`` are databases whose maps may name others.
-    """
-    call = caller(box)
-    for pod in box.pods:
-        for database in databases:
-            assert call.count(pod, database) == DOCUMENTS + 1, (pod, database)
-            assert call.get(pod, f"/{database}/d3")["number"] == 3
-        assert call.get(pod, "/_users/org.couchdb.user:bob")["name"] == "bob"
-    truthful(box, but)
-
-
-def truthful(box: Sandbox, but: Sequence[str] = ()) -> None:
-    """The maps are the same on all nodes, without conflicts, and name files that are there."""
-    call = caller(box)
-    names = {call.name(pod): pod for pod in box.pods}
-    files = {pod: set(call.get(pod, "/_node/_local/_all_dbs")) for pod in box.pods}
-    maps = [call.maps(pod) for pod in box.pods]
-    assert all(each == maps[0] for each in maps)
-    for database, document in maps[0].items():
-        assert "_conflicts" not in document
-        if database in but:
-            continue
-        suffix = "".join(map(chr, document["shard_suffix"]))
-        by_node: dict[str, list[str]] = {}
-        for range_, holders in document["by_range"].items():
-            assert holders
-            assert len(set(holders)) == len(holders)
-            for name in holders:
-                by_node.setdefault(name, []).append(range_)
-                assert f"shards/{range_}/{database}{suffix}" in files[names[name]]
-        assert {name: sorted(ranges) for name, ranges in document["by_node"].items()} == {
-            name: sorted(ranges) for name, ranges in by_node.items()
-        }
-
-
-def nothing_left(couchdiscover: Command, box: Sandbox) -> None:
-    """The same again writes nothing."""
-    before = 0 if box.is_real else len(box.writes())
-    again = run(couchdiscover, box)
-    assert (again.code, again.json["steps"]) == (0, [])
-    if not box.is_real:
-        assert len(box.writes()) == before
-
 
 # --- what is adopted --------------------------------------------------------------------------
 
@@ -642,110 +531,7 @@ def test_one_look_writes_nothing(sandbox: Make, couchdiscover: Command, tmp_path
     assert (ended.code, box.writes()) == (4, [])
 
 
-# --- killed anywhere ---------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """The process is gone, at this very request."""
-
-
-@pytest.fixture
-def crash(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Counts writes, and ends the run right before or after one of them."""
-    state: dict[str, Any] = {"at": None, "after": False, "seen": 0, "dead": False}
-    original_request = CouchNode._request
-    counting = threading.Lock()
-
-    def request(self: CouchNode, method: str, path: str, body: Any, **options: Any) -> Any:
-        if state["dead"]:
-            raise Killed
-        if method == "GET":
-            return original_request(self, method, path, body, **options)
-        with counting:  # nodes are asked by a thread each
-            state["seen"] += 1
-            number = state["seen"]
-        if state["at"] != number:
-            return original_request(self, method, path, body, **options)
-        if state["after"]:
-            with suppress(CouchFailure):  # a 409 is an answer, too
-                original_request(self, method, path, body, **options)
-        state["dead"] = True
-        raise Killed
-
-    monkeypatch.setattr(CouchNode, "_request", request)
-    yield state
-    state.update(at=None, dead=False)
-
-
-def in_process(box: Sandbox) -> str:
-    settings = Settings(
-        statefulset=box.deployment.statefulset,
-        namespace=box.deployment.namespace,
-        kubeconfig=str(box.kubeconfig),
-    )
-    return adopt(settings, Deadline(60), Record("adopt"))
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_any_write(
-    sandbox: Make,
-    couchdiscover: Command,
-    tmp_path: Path,
-    crash: dict[str, Any],
-    after: bool,
-) -> None:
-    """The next run completes it; a lone volume, whose evidence is the weakest, among others."""
-    made = original(sandbox, couchdiscover, tmp_path, databases={"db": 2, "one": 1}, pace=0.02)
-    point = 0
-    while True:
-        point += 1
-        box = made.restored(sandbox, [1, 2, 0], pace=0.02)
-        crash.update(at=point, after=after, seen=0, dead=False)
-        try:
-            in_process(box)
-        except Killed:
-            pass
-        else:
-            break
-        crash.update(at=None, dead=False)
-        if point % 3 == 0:  # and all nodes are started anew meanwhile
-            for pod in box.pods:
-                box.restart(pod)
-            up_for(box)
-        in_process(box)
-        readable(box, made.databases)
-        assert in_process(box) == "there is nothing to adopt"
-        box.close()
-    assert point > 15
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_lone_volume_killed_at_any_write(
-    sandbox: Make,
-    couchdiscover: Command,
-    tmp_path: Path,
-    crash: dict[str, Any],
-    after: bool,
-) -> None:
-    """What tells whose it was is gone with the join: it was written down before."""
-    made = original(sandbox, couchdiscover, tmp_path, 1, {"db": 1}, statefulset="old", pace=0.02)
-    point = 0
-    while True:
-        point += 1
-        box = made.restored(sandbox, [None, 0], pace=0.02)
-        crash.update(at=point, after=after, seen=0, dead=False)
-        try:
-            in_process(box)
-        except Killed:
-            pass
-        else:
-            break
-        crash.update(at=None, dead=False)
-        in_process(box)
-        readable(box, made.databases)
-        assert in_process(box) == "there is nothing to adopt"
-        box.close()
-    assert point > 8
+# --- not completed ------------------------------------------------------------------------------
 
 
 def test_run_says_that_an_adoption_was_not_completed(
@@ -758,11 +544,11 @@ def test_run_says_that_an_adoption_was_not_completed(
     box = different_moments(sandbox, couchdiscover, tmp_path)
 
     def killed(*_: Any) -> None:
-        raise Killed
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Adopter, "_sync", killed)
-        with pytest.raises(Killed):
+        with pytest.raises(KeyboardInterrupt):
             in_process(box)
     truthful(box)
     for arguments, pod, code in (

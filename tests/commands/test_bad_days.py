@@ -578,6 +578,112 @@ def test_two_nodes_that_share_a_dead_name_are_two_clusters(
         assert set(box.node(each).members) == {box.node(each).name, DEAD}
 
 
+def two_that_share_a_dead_name(box: Sandbox) -> None:
+    """Each a finished cluster of its own, with documents, that lists somebody who is gone."""
+    for each in box.pods[:2]:
+        finish_by_hand(box, each)
+        put(box, each, "/orders")
+        put(box, each, f"/orders/of-{each}", {"pod": each})
+        put(box, each, f"/_node/_local/_nodes/{DEAD}", {})
+        time.sleep(1.1)  # a database's files are named by the second
+
+
+def nothing_hidden(box: Sandbox) -> None:
+    for each in box.pods[:2]:
+        assert readable(box, each, f"/orders/of-{each}"), each
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-0", "couchdb-1", "couchdb-2"])
+def test_a_dead_name_in_common_has_no_third_pod_join_either_side(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    box = sandbox(3)
+    two_that_share_a_dead_name(box)
+    before = len(changes(box))
+    ended = run(couchdiscover, box, *QUICK, pod=pod)
+    assert ended.code == 6, ended.err
+    assert changes(box)[before:] == []
+    nothing_hidden(box)
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-1", "couchdb-2"])
+def test_while_one_side_is_silent_nobody_is_joined_to_it_by_a_dead_name(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    """A fresh node may join the side that answers, which is a cluster for it."""
+    box = sandbox(3)
+    two_that_share_a_dead_name(box)
+    box.stop("couchdb-0")
+    ended = run(couchdiscover, box, *QUICK, pod=pod)
+    assert ended.code == (4 if pod is None else 0), ended.err
+    box.start("couchdb-0")
+    for other in ("couchdb-1", "couchdb-2"):
+        assert box.node("couchdb-0").name not in box.node(other).members
+    assert run(couchdiscover, box, *QUICK).code == 6
+    nothing_hidden(box)
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-0", "couchdb-1"])
+@pytest.mark.parametrize("lister", [0, 1])
+def test_two_clusters_are_not_introduced_to_each_other(
+    sandbox: Make, couchdiscover: Command, pod: str | None, lister: int
+) -> None:
+    """One lists the other, which was told of nobody: no write makes that both-sided."""
+    box = sandbox(2)
+    apart(box, "couchdb-0")
+    two_that_share_a_dead_name(box)
+    one, other = f"couchdb-{lister}", f"couchdb-{1 - lister}"
+    put(box, one, f"/_node/_local/_nodes/{box.node(other).name}", {})
+    before = len(changes(box))
+    ended = run(couchdiscover, box, "--timeout", "5s", pod=pod)
+    assert ended.code in ((6,) if pod is None else (0, 4, 6)), ended.err
+    assert changes(box)[before:] == []
+    assert set(box.node(other).members) == {box.node(other).name, DEAD}
+    nothing_hidden(box)
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+def test_a_fresh_node_that_lists_a_dead_name_is_joined_all_the_same(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    box = assembled(couchdiscover, sandbox(1))
+    box.scale(2)
+    put(box, "couchdb-1", f"/_node/_local/_nodes/{DEAD}", {})
+    ended = run(couchdiscover, box, pod=pod)
+    assert ended.code == (3 if pod is None else 0), ended.err
+    assert "add_node" in steps(ended)
+    told = [ended.json["message"], *ended.json["warnings"]]
+    assert any(DEAD in text and "left behind" in text for text in told)
+    assert box.node("couchdb-1").state == "cluster_finished"
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-2"])
+def test_another_job_that_finishes_in_the_same_moment_leaves_no_drift(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    """Through two nodes at once: each pushes its own hash over the others."""
+    box = sandbox(3)
+    for joining in ("couchdb-1", "couchdb-2"):
+        put(box, joining, f"/_node/_local/_nodes/{box.node('couchdb-0').name}", {})
+    other = threading.Event()
+
+    async def meanwhile(pod: str, request: Request, proceed: Proceed) -> Response | Wire:
+        ours = pod == "couchdb-0" and request.method == "POST" and "setup" in request.path
+        if not ours or other.is_set():
+            return await proceed()
+        other.set()
+        answer = await proceed()
+        await asyncio.to_thread(finish_by_hand, box, "couchdb-1")
+        return answer
+
+    box.intercept = meanwhile
+    ended = run(couchdiscover, box, pod=pod)
+    assert ended.code == 0, ended.err
+    assert other.is_set()
+    whole(box)
+    assert check(couchdiscover, box).code == 0
+
+
 def test_a_blank_database_on_one_pod_is_joined_and_gets_its_copies(
     sandbox: Make, couchdiscover: Command
 ) -> None:
@@ -747,3 +853,47 @@ def test_what_a_killed_run_left_half_joined_is_no_existing_cluster(
     assert any("days old" in warning for warning in ended.json["warnings"])
     assert run(couchdiscover, box, "--cluster-state", "existing").code == 0
     whole(box)
+
+
+def beside(couchdiscover: Command, sandbox: Make, nodes: int = 2) -> tuple[Sandbox, str]:
+    """A finished cluster over two StatefulSets, and the Erlang name of the other one's pod."""
+    box = sandbox(nodes)
+    other = sandbox(1, statefulset="zone-b", beside=box)
+    name = other.node("zone-b-0").name
+    assembled(couchdiscover, box)
+    put(box, "couchdb-0", f"/_node/_local/_nodes/{name}", {})
+    time.sleep(0.3)
+    return box, name
+
+
+def held_by(box: Sandbox, names: set[str]) -> str:
+    """A database whose copies are on just these nodes: new ones go round."""
+    for number in range(9):
+        put(box, "couchdb-0", f"/orders-{number}?q=1&n={len(names)}")
+        shard_map = ask(box, "couchdb-0", f"/_node/_local/_dbs/orders-{number}")
+        if set(shard_map["by_node"]) == names:
+            return f"orders-{number}"
+        ask(box, "couchdb-0", f"/orders-{number}", "DELETE")
+    raise AssertionError(f"no database came to {names}")
+
+
+def test_copies_whose_other_holder_is_another_statefulsets_are_proven_by_it(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    box, name = beside(couchdiscover, sandbox)
+    database = held_by(box, {box.node("couchdb-0").name, name})
+    for each in range(6):
+        put(box, "couchdb-0", f"/{database}/order-{each}", {"number": each})
+    time.sleep(0.5)
+    box.hold_filling("couchdb-0", 1)
+    box.lose_volume("couchdb-0")
+    for pod in ("couchdb-0", None):
+        ended = run(couchdiscover, box, *QUICK, pod=pod)
+        assert ended.code == 4, ended.err
+        assert "its volume was lost" in ended.json["message"]
+    assert kinds(check(couchdiscover, box))["volume_lost"] == "fault"
+    box.release_filling("couchdb-0")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert ask(box, "couchdb-0", f"/{database}/_all_docs")["total_rows"] == 6
+    assert check(couchdiscover, box).code == 0

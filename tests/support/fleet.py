@@ -73,9 +73,9 @@ class NearFleet(Fleet):
         """Seconds within which a thread must be done."""
         return self.patience_seconds
 
-    def node(self, pod: Pod, address: Address) -> CouchNode:
+    def node(self, pod: Pod, address: Address, member: str = "_local") -> CouchNode:
         """The client of whichever node listens at this address."""
-        client = super().node(pod, address)
+        client = super().node(pod, address, member)
         name = next(name for name, node in self.nodes.items() if node.address == address.host)
         client._session.mount("http://", Wires(name, self.nodes[name], self))
         return client

@@ -1,6 +1,7 @@
 """Who belongs to whom."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.support.decisions import (
     finished,
     groups,
     holding,
+    kinds,
     names,
     node,
     refused,
@@ -63,3 +65,29 @@ def test_the_coordinator_is_one_that_others_list() -> None:
     assert groups(one_sided).clusters[0].coordinator.pod == "couchdb-1"
     pair = view(node(0, names(0, 2)), node(1, names(1, 2)), node(2, names(1, 2)))
     assert groups(pair).clusters[0].coordinator.pod == "couchdb-1"
+
+
+ZONE_B = "couchdb@zone-b-0.zone-b.db.svc.cluster.local"
+
+
+@pytest.mark.parametrize("own", [None, 0, 1])
+@pytest.mark.parametrize("done", [True, False])
+def test_a_live_member_of_another_statefulset_links_whom_it_is_connected_to(
+    own: int | None, done: bool
+) -> None:
+    """For a moment, until CouchDB has told each of the other through it."""
+    through = [names(n) | {ZONE_B} for n in range(2)]
+    make = partial(finished if done else node, volume=holding("orders"))
+    pair = [replace(make(n), cluster_nodes=through[n], all_nodes=through[n]) for n in range(2)]
+    (cluster,) = groups(view(*pair), 2).clusters
+    assert cluster.names == names(0, 1) | {ZONE_B}
+    late = [replace(each, overdue=names(1 - n)) for n, each in enumerate(pair)]
+    if own is None:
+        assert isinstance(decide(topology(2), view(*pair), Scope.SET), Wait)
+        told = ["add_node couchdb-0", "add_node couchdb-1"]
+        assert kinds(decide(topology(2), view(*late), Scope.SET)) == told
+    else:
+        for seen in (pair, late):
+            assert not isinstance(decide(topology(2, own), view(*seen), Scope.POD), Refuse)
+    apart = [replace(each, all_nodes=names(n)) for n, each in enumerate(late)]
+    assert len(groups(view(*apart), 2).clusters) == 2, "who is connected to nobody is not told"

@@ -49,7 +49,7 @@ def paths(fleet: NearFleet, pod: str) -> list[str]:
     return [request.path for asked, request in fleet.asked if asked == pod]
 
 
-def test_fresh_nodes_are_asked_for_name_state_members_and_files() -> None:
+def test_fresh_nodes_are_asked_for_state_members_and_files() -> None:
     place, fleet = near(3)
     view = observer(fleet).look(place)
     assert [node.state for node in view.nodes] == [SetupState.ENABLED] * 3
@@ -57,9 +57,9 @@ def test_fresh_nodes_are_asked_for_name_state_members_and_files() -> None:
     assert sorted(paths(fleet, "couchdb-1")) == [
         "/_cluster_setup",
         "/_membership",
-        "/_node/_local",
         "/_node/_local/_all_dbs",
-    ]
+    ]  # and not for its name: it is connected to itself alone
+    assert [node.name for node in view.nodes] == [fleet.nodes[n.pod].name for n in view.nodes]
     assert fleet.writes() == []
 
 

@@ -347,8 +347,8 @@ class Answering:
         return SetupState.ENABLED
 
     def membership(self) -> tuple[frozenset[str], frozenset[str]]:
-        only = frozenset({self.connected.pop(0)})
-        return only, only | {"couchdb@other"}
+        connected = frozenset({self.connected.pop(0), "couchdb@other"})
+        return connected, connected
 
 
 @pytest.mark.parametrize("quick", [False, True])

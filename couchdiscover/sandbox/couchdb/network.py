@@ -132,7 +132,7 @@ class Network(Distribution):
             if peer.running and node.name in peer.members and peer.name not in node.members:
                 self.expect(peer, node)
         for name, seq in self._owed.pop(node.name, {}).items():
-            self._push_to_stranger(name, node, seq)
+            self._push_to_former_member(name, node, seq)
 
     def stopped(self, node: Member) -> None:
         """A node has gone: everybody sees it at once."""
@@ -142,7 +142,7 @@ class Network(Distribution):
             self._owed[node.name] = old
         super().stopped(node)
 
-    def _push_to_stranger(self, name: str, node: Member, seq: int) -> None:
+    def _push_to_former_member(self, name: str, node: Member, seq: int) -> None:
         """What 3.3 and 3.4 do to a node that is no member any more, and 3.5 not: measured.
 
         They push ``_dbs`` to it every five seconds as long as they have something new.

@@ -482,7 +482,7 @@ class Node(Member):
     # -- /_node/{name}
 
     def _node(self, name: str) -> "Node":
-        """The node a path names; raises a 404 for a stranger, a 412 for one that is down."""
+        """The node a path names; raises a 404 for no member, a 412 for one that is down."""
         if name in ("_local", self.name):
             return self
         if self.network.linked(self.name, name):
