@@ -2,16 +2,18 @@
 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from couchdiscover.couch.asking import Asker, node_of
 from couchdiscover.couch.client import CouchFailure, CouchNode
 from couchdiscover.couch.copies import Nodes, look_at, read_files
 from couchdiscover.couch.volumes import Part, read_histories, read_holdings, read_infos, read_volume
-from couchdiscover.decide.copies import lost_ranges, refilled, sample, unsourced
+from couchdiscover.decide.copies import Loss, lost_ranges, refilled, unsourced
 from couchdiscover.decide.membership import MOST_OTHERS, Membership
 from couchdiscover.decide.merging import unclear
-from couchdiscover.decide.verification import few_copies
+from couchdiscover.decide.verification import few_copies, sampled
+from couchdiscover.decide.volumes import Files
 from couchdiscover.state.nodes import ClusterView, Copies, NodeView
 from couchdiscover.state.topology import Scope, Topology
 from couchdiscover.state.volumes import FileInfo, ShardFile, Volume
@@ -208,52 +210,119 @@ def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> Clust
         peers = [n for n in view.nodes if n.pod not in verified and n.finished]
         wanted |= {node.pod: Part.FILES | Part.HISTORY for node in peers}
         view = _read(asker, topology, view, wanted)
-    membership = Membership.of(topology, view)
-    bare = [node for node in bare if node.pod in membership.survey.unproven]
-    view = _sampled(asker, topology, view, membership, bare)
-    return _with_copies(asker, topology, view, verified)
+    view = _confirmed(asker, topology, view, verified)
+    view, emptied = _sampled(asker, topology, view, verified)
+    return _with_copies(asker, topology, view, verified, emptied)
+
+
+def _confirmed(
+    asker: Asker, topology: Topology, view: ClusterView, verified: Collection[str]
+) -> ClusterView:
+    """Files and maps once more where a named file is missing.
+
+    A database that is made, or deleted, between the two questions looks so for a moment.
+    """
+    before = {pod: files.missing for pod in verified if (files := _files(topology, view, pod))}
+    doubtful = {pod for pod, missing in before.items() if missing}
+    wanted = {node.pod: Part.MAPS for node in view.nodes if node.volume and node.volume.maps}
+    wanted |= {pod: wanted.get(pod, Part(0)) | Part.FILES for pod in doubtful}
+    if not doubtful:
+        return view
+    view = _read(asker, topology, view, wanted)
+
+    def settled(node: NodeView) -> NodeView:
+        files, volume = _files(topology, view, node.pod), node.volume
+        if files is None or volume is None or volume.files is None:
+            return node
+        new = files.missing - before[node.pod]
+        return replace(node, volume=replace(volume, files=volume.files | new))
+
+    return view.seen_anew({node.pod: settled(node) for node in view.nodes if node.pod in doubtful})
+
+
+def _files(topology: Topology, view: ClusterView, pod: str) -> Files | None:
+    return Membership.of(topology, view).survey.files(pod)
 
 
 def _sampled(
+    asker: Asker, topology: Topology, view: ClusterView, verified: Collection[str]
+) -> tuple[ClusterView, Mapping[str, frozenset[ShardFile]]]:
+    """A sample of the copies on each volume, and the other copies of those that are empty.
+
+    Returns, by pod, those that were seen empty while another was not, and are unlike it still: they
+    may be half full by now. System databases that a first run has just made are all there is; in a
+    cluster that is older than its marks there may be many. CouchDB makes a missing named file by
+    itself, empty.
+    """
+    membership = Membership.of(topology, view)
+    survey = membership.survey
+    looked_at = [
+        node
+        for node in view.nodes
+        if node.pod in verified
+        and node.pod not in survey.lost
+        and survey.volumes[node.pod].traces is not None
+    ]
+    view = view.seen_anew(
+        {n.pod: replace(n, volume=replace(survey.volumes[n.pod], sampled=True)) for n in looked_at}
+    )
+    mine = {node.name: sampled(survey, node.pod) for node in looked_at}
+    view = _with_infos(asker, topology, view, mine)
+    volumes = Membership.of(topology, view).survey.volumes
+    empty = {f for node in looked_at for f, info in volumes[node.pod].infos.items() if info.empty}
+    known = {node.name: volumes[node.pod].infos.keys() for node in view.nodes}
+    others = {n: fs - known.get(n, set()) for n, fs in _holding(membership, empty).items()}
+    view = _with_infos(asker, topology, view, others)
+    emptied: dict[str, frozenset[ShardFile]] = {}
+    for pause in SPREADING:
+        survey = Membership.of(topology, view).survey
+        hollow = {n.pod: found for n in looked_at if (found := survey.empty_copies(n.pod))}
+        emptied |= {pod: emptied.get(pod, frozenset()) | files for pod, files in hollow.items()}
+        known_long = {node.pod for node in looked_at if node.name in asker.memory.incomplete}
+        over = asker.deadline.seconds and asker.deadline.passed
+        if over or hollow.keys() <= known_long:
+            break  # what was found empty once is not waited for again in each look
+        asker.deadline.rest(pause)
+        view = _with_infos(
+            asker, topology, view, _holding(membership, set().union(*hollow.values()))
+        )
+    survey = Membership.of(topology, view).survey
+    unlike = {pod: frozenset(f for f in fs if not survey.alike(f)) for pod, fs in emptied.items()}
+    return view, {pod: files for pod, files in unlike.items() if files}
+
+
+def _holding(
+    membership: Membership, files: Collection[ShardFile]
+) -> Mapping[str, AbstractSet[ShardFile]]:
+    """Which of these files the maps name at whom, of all that answer."""
+    survey = membership.survey
+    names = (*survey.present, *membership.elsewhere)
+    return {name: survey.named_files(name).intersection(files) for name in names}
+
+
+def _with_infos(
     asker: Asker,
     topology: Topology,
     view: ClusterView,
-    membership: Membership,
-    unmarked: list[NodeView],
+    files: Mapping[str, Collection[ShardFile]],
 ) -> ClusterView:
-    """A sample of the copies on volumes without a mark, and the other copies of their ranges.
-
-    System databases that a first run has just made are all there is; in a cluster that is older
-    than its marks there may be many.
-    """
-    survey = membership.survey
-    files: dict[str, set[ShardFile]] = {}
-    for node in unmarked:
-        found = survey.files(node.pod)
-        if found is None:
-            continue
-        for file in sample(found.named).files:
-            for name in (*survey.present, *membership.elsewhere):
-                if file in survey.named_files(name):
-                    files.setdefault(survey.present.get(name, name), set()).add(file)
-    beyond = _beyond(asker, topology, view, files.keys() & set(membership.elsewhere))
-    view = _with_volumes_beyond(view, beyond, Part.FILES)
+    """What these files hold now, by the Erlang names of their nodes."""
 
     def asked(client: CouchNode, node: NodeView) -> NodeView:
-        infos = read_infos(client, files[node.pod])
-        there = {file: info for file, info in infos.items() if info is not None}
-        return replace(node, volume=replace(node.volume or Volume(), infos=there))
+        volume = node.volume or Volume()
+        infos = {f: i for f, i in volume.infos.items() if f not in files[node.name]}
+        found = read_infos(client, files[node.name])
+        infos |= {file: info for file, info in found.items() if info is not None}
+        return replace(node, volume=replace(volume, infos=infos))
 
-    for pause in (0.0, *SPREADING):
-        asker.deadline.rest(pause)
-        view = asker.each(topology, view, [n for n in view.nodes if n.pod in files], asked)
-        there = read_files(beyond, ((name, f) for name in beyond.clients for f in files[name]))
-        view = _with_infos_beyond(view, there)
-        survey = Membership.of(topology, view).survey
-        empty = {node.name for node in unmarked if survey.empty_copies(node.pod)}
-        if empty <= asker.memory.lost or (asker.deadline.seconds and asker.deadline.passed):
-            break  # what was found empty once is not waited for again in each look
-    return view
+    view = asker.each(topology, view, [n for n in view.nodes if files.get(n.name)], asked)
+    present = {node.name for node in view.nodes}
+    strangers = {name for name, wanted in files.items() if wanted} - present
+    beyond = _beyond(asker, topology, view, strangers)
+    view = _with_volumes_beyond(view, beyond, Part.FILES)
+    return _with_infos_beyond(
+        view, read_files(beyond, ((name, f) for name in beyond.clients for f in files[name]))
+    )
 
 
 def _with_infos_beyond(
@@ -268,14 +337,24 @@ def _with_infos_beyond(
 
 
 def _with_copies(
-    asker: Asker, topology: Topology, view: ClusterView, verified: Collection[str]
+    asker: Asker,
+    topology: Topology,
+    view: ClusterView,
+    verified: Collection[str],
+    emptied: Mapping[str, frozenset[ShardFile]],
 ) -> ClusterView:
     """How far copies are filled again on volumes that were lost, are damaged, or lack some."""
     memory, survey = asker.memory, Membership.of(topology, view).survey
-    broken = survey.lost.keys() | survey.damaged.keys() | survey.lacking.keys()
-    pods = broken & set(verified)
-    lost = frozenset(node.name for node in view.nodes if node.pod in pods) | memory.lost
-    if not lost:
+    broken = {**emptied, **survey.damaged, **survey.lacking}
+    # Whoever lacks a copy may lack others, too; one that is not empty any more is in question only.
+    wholly = survey.lost.keys() | survey.damaged.keys() | survey.lacking.keys()
+    incomplete = [n for n in view.nodes if n.pod in verified and n.pod in wholly | broken.keys()]
+    names = dict(memory.incomplete)
+    for node in incomplete:
+        before = names.get(node.name, frozenset())
+        whole = node.pod in wholly or before is None
+        names[node.name] = None if whole else (before or frozenset()) | broken[node.pod]
+    if not names:
         return view
     view = _with_spared_maps(asker, topology, view)
     membership = Membership.of(topology, view)
@@ -288,22 +367,25 @@ def _with_copies(
     spared = [n for n in view.nodes if n.pod not in survey.lost]
     if maps is None or not any(survey.volumes[node.pod].maps is not None for node in spared):
         return view  # one that has just lost its volume may not know of all databases yet
-    names = {node.name: node for node in view.nodes}
-    # An unproven volume is not called lost: what it holds counts, and it is filled up.
-    nowhere = lost - frozenset(n.name for n in view.nodes if n.pod in survey.unproven)
-    nowhere |= frozenset(n.name for n in view.nodes if n.pod in survey.lost)
-    nowhere |= survey.lost_elsewhere
+    answering = {node.name: node for node in view.nodes}
+    # Of a volume that only lacks some copies, the others count, and it is filled up.
+    copies = dict(memory.loss.copies)
+    for node in incomplete:
+        if files := broken.get(node.pod):
+            copies[node.name] = copies.get(node.name, frozenset()) | files
+    lost = frozenset(node.name for node in view.nodes if node.pod in survey.lost)
+    loss = Loss(memory.loss.volumes | lost | survey.lost_elsewhere, copies)
     # Of one that does not tell whether it was lost, nothing is proven.
-    known = [n for n in membership.elsewhere if view.others.get(n, Volume()).traces is not None]
-    beyond = _beyond(asker, topology, view, known).clients
-    proof = refilled(maps.values(), nowhere, names.keys() | beyond.keys(), targets=lost)
+    telling = [n for n in membership.elsewhere if view.others.get(n, Volume()).traces is not None]
+    clients = dict(_beyond(asker, topology, view, telling).clients)
+    proof = refilled(maps.values(), loss, answering.keys() | clients.keys(), targets=names)
     memory.proof = memory.proof.over(proof) if memory.proof else proof
-    memory.lost = lost
-    clients = {
+    memory.incomplete, memory.loss = names, loss
+    clients |= {
         name: asker.fleet.node(pod, node.address)
-        for name, node in names.items()
+        for name, node in answering.items()
         if (pod := topology.pod(node.pod)) is not None
-    } | dict(beyond)
+    }
     if not memory.proof.complete:
         memory.proof = look_at(memory.proof, Nodes(clients, asker.fleet.patience))
     proof = memory.proof
@@ -311,13 +393,13 @@ def _with_copies(
     return replace(
         view,
         copies=Copies(
-            lost=lost,
+            lost=frozenset(names),
             databases=tuple(sorted(touched)),
             left=proof.left(),
-            unsourced=unsourced(proof, maps.values(), nowhere),
-            total={name: proof.total(name) for name in lost},
+            unsourced=unsourced(proof, maps.values(), loss),
+            total={name: proof.total(name) for name in names},
             progress=proof.progress(),
-            gone=lost_ranges(proof, maps.values(), nowhere),
+            gone=lost_ranges(proof, maps.values(), loss),
             synced=memory.synced,
         ),
     )

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from couchdiscover.decide.copies import Proof
+from couchdiscover.decide.copies import Loss, Proof
 from couchdiscover.state.nodes import ClusterView, LoginRefused, NodeView
 from couchdiscover.state.steps import AddNode, FinishCluster, Step, SyncShards
+from couchdiscover.state.volumes import ShardFile
 
 
 @dataclass(slots=True)
@@ -30,8 +31,8 @@ class Memory:
     those among them that no finished cluster knew before. ``finished_here`` is true once it has
     finished the cluster itself. ``logins_refused`` counts the logins that were refused: the
     credentials may have been renewed since they were read. ``proof`` is that of the copies on
-    volumes that were ``lost``, by Erlang names; ``synced`` is true once CouchDB was asked to fill
-    them.
+    nodes that are ``incomplete``, by Erlang name with the copies in question (all, where that is
+    None), and ``loss`` is what was lost; ``synced`` is true once CouchDB was asked to fill them.
     """
 
     last: ClusterView | None = None
@@ -41,7 +42,8 @@ class Memory:
     finished_here: bool = False
     logins_refused: int = 0
     proof: Proof | None = None
-    lost: frozenset[str] = frozenset()
+    incomplete: Mapping[str, frozenset[ShardFile] | None] = field(default_factory=dict)
+    loss: Loss = field(default_factory=Loss)
     synced: bool = False
     watches: dict[str, Watch] = field(default_factory=dict)
 

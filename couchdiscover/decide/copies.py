@@ -15,7 +15,11 @@ from couchdiscover.state.nodes import SYSTEM_DATABASES
 from couchdiscover.state.volumes import Checkpoint, FileInfo, ShardFile, ShardMap
 
 SAMPLE_COPIES = 100
-"""Copies of each node that are looked at, on top of those of the system databases."""
+"""Copies of a node without a mark that are looked at, on top of those of the system databases."""
+
+MARKED_COPIES = 10
+"""The same of a node whose mark says that it is itself: CouchDB may have made a file anew since.
+Few, since it spends 90 ms on each question (it hashes the password for these paths)."""
 
 LOOK_REQUESTS = 1_000
 """Requests of one look at copies; what is left is for the next."""
@@ -241,27 +245,39 @@ def pushed(reading: Reading) -> bool:
     return reading.reached >= source.update_seq or reading.follows is False
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What was lost: whole ``volumes``, by Erlang name, and single ``copies`` of others."""
+
+    volumes: frozenset[str] = frozenset()
+    copies: Mapping[str, frozenset[ShardFile]] = field(default_factory=dict)
+
+    def has(self, name: str, file: ShardFile) -> bool:
+        """Whether this node's copy was lost."""
+        return name in self.volumes or file in self.copies.get(name, ())
+
+
 def refilled(
     maps: Iterable[ShardMap],
-    lost: Collection[str],
+    loss: Loss,
     answering: Collection[str],
-    targets: Collection[str] | None = None,
+    targets: Mapping[str, Collection[ShardFile] | None],
 ) -> Proof:
-    """The proof that the copies of nodes which lost their volumes are complete again.
+    """The proof that the copies of nodes which lost some are complete again.
 
     From every copy of the range that was never lost and answers, and from one at least: two lost
-    ones do not prove each other. ``targets`` are those that it is about, all of ``lost`` if None:
-    one that was not lost only lacks some copies, and is no source of its own ones.
+    ones do not prove each other. ``targets`` are the nodes that it is about, each with the copies
+    in question, which are all of them where that is None.
     """
-    concerned = lost if targets is None else targets
     pairs: list[Pair] = []
     without: list[tuple[str, ShardFile]] = []
     for file, names in _ranges(maps):
-        sources = [name for name in names if name in answering and name not in lost]
+        sources = [name for name in names if name in answering and not loss.has(name, file)]
         for target in names:
-            if target in concerned:
+            concerned = targets.get(target, ())
+            if concerned is None or file in concerned:
                 pairs += [Pair(file, source, target) for source in sources if source != target]
-                without += [] if sources or target not in lost else [(target, file)]
+                without += [] if sources or not loss.has(target, file) else [(target, file)]
     return Proof(tuple(pairs), without_source=tuple(without))
 
 
@@ -283,22 +299,24 @@ def _ranges(maps: Iterable[ShardMap]) -> Iterator[tuple[ShardFile, tuple[str, ..
             yield shard_map.file(range_), tuple(dict.fromkeys(names))
 
 
-def lost_ranges(proof: Proof, maps: Iterable[ShardMap], lost: Collection[str]) -> frozenset[str]:
+def lost_ranges(proof: Proof, maps: Iterable[ShardMap], loss: Loss) -> frozenset[str]:
     """Databases with a range whose only copies were lost: what it held is gone."""
     names = dict(_ranges(maps))
     return frozenset(
-        file.database for _, file in proof.without_source if set(names.get(file, ())) <= set(lost)
+        file.database
+        for _, file in proof.without_source
+        if all(loss.has(name, file) for name in names.get(file, ()))
     )
 
 
 def unsourced(
-    proof: Proof, maps: Iterable[ShardMap], lost: Collection[str]
+    proof: Proof, maps: Iterable[ShardMap], loss: Loss
 ) -> Mapping[str, tuple[ShardFile, ...]]:
     """Copies, by Erlang name, whose other copies were not lost, and do not answer now."""
     names = dict(_ranges(maps))
     found: dict[str, list[ShardFile]] = {}
     for target, file in proof.without_source:
-        if not set(names.get(file, ())) <= set(lost):
+        if not all(loss.has(name, file) for name in names.get(file, ())):
             found.setdefault(target, []).append(file)
     return {name: tuple(sorted(files)) for name, files in sorted(found.items())}
 

@@ -241,6 +241,7 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
             f"{pod} lacks {len(files)} of its files, or has them empty "
             f"({named([file.path for file in files])}): `couchdiscover run` has CouchDB fill them",
         )
+    yield from _being_filled(membership)
     if told := lacking_note(survey, names):
         yield Finding("copies_missing", Severity.FAULT, tuple(sorted(survey.unproven)), told)
     if survey.held and (told := closed_note(survey)):
@@ -256,6 +257,22 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
             (pod,),
             f"the mark on {pod}'s volume says that it was {name}, and all its files are in place; "
             "`couchdiscover run` renews it",
+        )
+
+
+def _being_filled(membership: Membership) -> Iterable[Finding]:
+    """Copies that were empty when they were looked at first, and may be half full now."""
+    survey, copies = membership.survey, membership.view.copies
+    known = survey.lost.keys() | survey.damaged.keys() | survey.lacking.keys()
+    for node in membership.view.nodes:
+        if copies is None or node.pod in known or not copies.left.get(node.name):
+            continue
+        _, state = _state_of_copies(copies, node.name)
+        yield Finding(
+            "copies_missing",
+            Severity.FAULT,
+            (node.pod,),
+            f"{node.pod} had an empty copy a moment ago: {state}; `couchdiscover run` waits for it",
         )
 
 

@@ -21,7 +21,7 @@ from couchdiscover.decide.common import (
 )
 from couchdiscover.decide.identity import drift
 from couchdiscover.decide.membership import Cluster, Membership, holds_data
-from couchdiscover.decide.merging import introduction_question, merge_question
+from couchdiscover.decide.merging import introduction_question, merge_question, some
 from couchdiscover.decide.verification import (
     cloned_note,
     closed_note,
@@ -134,7 +134,7 @@ def _lead_or_follow(
         return _complete(membership, group, own, policy)
     leader = view.sight(lead.name)
     if not isinstance(leader, NodeView):
-        why = membership.silent.get(lead.name) or NoAddress(topology.service_problem or "")
+        why = membership.silent.get(lead.name) or NoAddress(topology.absent_because(lead.name))
         return Wait({lead.name: why})
     return _join(membership, own, leader, policy)
 
@@ -165,6 +165,13 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
     """
     topology, view = membership.topology, membership.view
     coordinator = group.coordinator
+    listed = own.cluster_nodes | coordinator.cluster_nodes
+    if (
+        coordinator.databases is not None
+        and not coordinator.was_finished
+        and (refusal := refusals.unexpected_members(membership, listed))
+    ):
+        return refusal  # before any member is written: each boot would bring them back
     if own.alone and coordinator.pod != own.pod:
         return _join(membership, own, coordinator, policy)
     listing = [node for node in group.nodes if own.name in node.cluster_nodes & node.all_nodes]
@@ -188,8 +195,6 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
         return Done(_notes(membership, own))
     if coordinator.was_finished:
         return Done((_away(coordinator), *_notes(membership, own)))
-    if refusal := refusals.unexpected_members(membership, coordinator.cluster_nodes):
-        return refusal
     if apart := {
         pod: NotConnectedTo(coordinator.pod, _cause(membership, pod))
         for pod, name in inside.items()
@@ -304,12 +309,8 @@ def _unlearned(group: Cluster, own: NodeView) -> list[NodeView]:
 def _notes(membership: Membership, own: NodeView) -> tuple[str, ...]:
     """What is not as it should be, and no reason for a pod not to start."""
     notes = []
-    others = own.cluster_nodes - {own.name}
-    if others and not others & own.all_nodes:
-        notes.append(
-            f"{own.pod} is a member but connected to no other one; it serves what it holds, "
-            "and connects when the others are back (CouchDB tries again within a minute)"
-        )
+    if note := _cut_off(membership, own):
+        notes.append(note)
     group = membership.group_of(own)
     foreign = [c for c in membership.clusters if own not in c.nodes]
     if own.was_finished and foreign:
@@ -324,6 +325,26 @@ def _notes(membership: Membership, own: NodeView) -> tuple[str, ...]:
         if isinstance(sight, LoginRefused)
     )
     return tuple(notes)
+
+
+def _cut_off(membership: Membership, own: NodeView) -> str | None:
+    """That the own node is connected to no other member: nobody is waited for on that account."""
+    others = own.cluster_nodes - {own.name}
+    if not others or others & own.all_nodes:
+        return None
+    told = f"{own.pod} is a member but connected to no other one; it serves what it holds"
+    answering = [node.pod for node in membership.view.nodes if node.name in others]
+    if not answering:
+        return (
+            f"{told}, and connects when the others are back (CouchDB tries again within a minute)"
+        )
+    verb = "answers" if len(answering) == 1 else "answer"
+    cause = f" ({own.unconnected_because})" if own.unconnected_because else ""
+    return (
+        f"{told}, though {some(answering)} {verb}{cause}: "
+        "until CouchDB tries again, within a minute, reads through it may miss documents; "
+        "`couchdiscover check` says whether it is over"
+    )
 
 
 def _away(node: NodeView) -> str:

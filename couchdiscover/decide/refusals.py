@@ -14,7 +14,10 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 MINIMUM = "3.3"
 """The oldest CouchDB that is supported."""
 
-NODENAME = "the pod's own fully qualified host name (NODENAME in the official image)"
+NODENAME = (
+    "the pod's own fully qualified host name (NODENAME in the official image, COUCHDB_NODENAME in "
+    "Bitnami's)"
+)
 
 
 def denied(refused: Sequence[LoginRefused]) -> Refuse | None:
@@ -51,8 +54,9 @@ def names(
         if several and "." not in host and ":" not in host and not _connects(node):
             return Refuse(
                 Unsafe,
-                f"{node.pod}'s Erlang name is {node.name}: Erlang connects no long names whose "
-                f"host has no dot, ever; start it with {NODENAME} before anything is stored",
+                f"{node.pod}'s Erlang name is {node.name}: Erlang connects no long names (-name) "
+                "whose host has no dot, ever, and Kubernetes gives pods no such short ones "
+                f"(-sname); start it with {NODENAME} before anything is stored",
             )
     for node in concerned:
         twins = [other.pod for other in nodes if other.name == node.name]
@@ -190,11 +194,20 @@ def _held(cluster: Cluster) -> str:
 
 def _seed_remedy(membership: Membership, seeded: Collection[str]) -> str:
     """CouchDB makes the documents of its seeds anew at each boot: deleting them does not help."""
-    seed = min(seeded)
-    theirs = host_of(seed).partition(".")[2]
+    theirs = host_of(min(seeded)).partition(".")[2]
     own = next((host_of(node.name).partition(".")[2] for node in membership.view.nodes), "")
-    differ = f" (the seeds are in {theirs}, the nodes in {own})" if own and own != theirs else ""
+    they = "it comes" if len(seeded) == 1 else "they come"
+    them = "it" if len(seeded) == 1 else "them"
+    told = f"{they} from [cluster] seedlist, which brings {them} back at each boot"
+    if own == theirs:
+        return f"{told}: take {them} out of that setting, which is to name the {_pods(membership)}"
+    where = f"the seeds are in {theirs}" if theirs else "the seeds are short names"
     return (
-        f"they come from [cluster] seedlist, which brings them back at each boot{differ}: correct "
-        "that setting or NODENAME, so that the seeds are called as the nodes are"
+        f"{told} ({where}, the nodes in {own or 'none'}): correct that setting or NODENAME, so "
+        "that the seeds are called as the nodes are"
     )
+
+
+def _pods(membership: Membership) -> str:
+    expected = membership.topology.expected
+    return f"nodes of {expected[0].name} to {expected[-1].name} only" if expected else "nodes only"

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from couchdiscover.decide.common import Policy
-from couchdiscover.decide.copies import sample
+from couchdiscover.decide.copies import MARKED_COPIES, SAMPLE_COPIES, sample
 from couchdiscover.decide.membership import MOST_OTHERS, Membership
 from couchdiscover.decide.merging import some
 from couchdiscover.decide.volumes import Survey
@@ -183,8 +183,19 @@ def unread_volumes(membership: Membership, nodes: Sequence[NodeView]) -> Reasons
             if copies is None or node.name not in copies.lost:
                 waits[node.pod] = NotRead("what its copies lack", "shard maps and shard files")
         elif node.pod in survey.unproven:
-            waits |= _unread_evidence(membership, node)
+            waits |= _unread_evidence(membership, node) or _unread_copies(membership, node)
+        elif volume.sampled:
+            waits |= _unread_copies(membership, node)
     return waits
+
+
+def sampled(survey: Survey, pod: str) -> tuple[ShardFile, ...]:
+    """The copies of a node that are looked into; those that are missing are told by that."""
+    files = survey.files(pod)
+    if files is None:
+        return ()
+    limit = SAMPLE_COPIES if pod in survey.unproven else MARKED_COPIES
+    return sample(files.named - files.missing, limit).files
 
 
 def _unread_evidence(membership: Membership, node: NodeView) -> Reasons:
@@ -196,10 +207,13 @@ def _unread_evidence(membership: Membership, node: NodeView) -> Reasons:
         if other.finished and survey.volumes[other.pod].traces is None:
             where = "GET /_node/_local/_dbs/_local_docs"
             return {other.pod: NotRead(f"whether it knows {node.pod} with another volume", where)}
-    files = survey.files(node.pod)
-    if files is None:
-        return {}
-    for file in sample(files.named - files.missing).files:
+    return {}
+
+
+def _unread_copies(membership: Membership, node: NodeView) -> Reasons:
+    """Copies of the sample that could not be looked into, or those to compare them with."""
+    survey = membership.survey
+    for file in sampled(survey, node.pod):
         info = survey.volumes[node.pod].infos.get(file)
         if info is None:
             return {node.pod: NotRead("what its copies hold", f"GET /_node/_local/{file.path}")}
@@ -294,7 +308,7 @@ def _copies(
     names, lost = _lost_pods(membership, pods)
     if not lost:
         return None
-    if not copies.synced and copies.databases:
+    if copies.left and not copies.synced:
         return Do((SyncShards(_knowing(membership, coordinator).pod, copies.databases),))
     reasons: dict[str, Reason] = {
         names[name]: _filling(membership, names[name], files, copies.total.get(name, len(files)))

@@ -629,6 +629,15 @@ class Survey:
             )
         )
 
+    def alike(self, file: ShardFile) -> bool:
+        """Whether all copies of a range that were looked into hold as many documents."""
+        counts = {
+            (info.documents, info.deleted)
+            for volume in (*self.volumes.values(), *self.others.values())
+            if (info := volume.infos.get(file)) is not None
+        }
+        return len(counts) == 1
+
     @cached_property
     def unmarked(self) -> frozenset[str]:
         """Pods without a mark, though it could be read, and without a sign of a lost volume."""

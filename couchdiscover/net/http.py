@@ -26,6 +26,9 @@ from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of a decoded answer: ``_membership`` of a thousand nodes has 0.2 MB, a Secret at most 1."""
 
+REFUSED = "refuses connections"
+"""What ``explain`` says of a port where nothing listens."""
+
 CONNECT_SECONDS = 3.0
 """Seconds for a connection to come about: pods are near, and one that is gone swallows packets."""
 
@@ -274,7 +277,7 @@ def explain(error: BaseException) -> str:
     for cause in causes:
         match cause:
             case ConnectionRefusedError():
-                return "refuses connections"
+                return REFUSED
             case socket.gaierror():
                 return "has a name that does not resolve"
             case ssl.SSLCertVerificationError():

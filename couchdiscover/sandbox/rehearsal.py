@@ -15,12 +15,12 @@ from urllib.parse import unquote
 from couchdiscover.sandbox import command, companions
 from couchdiscover.sandbox.cluster import Cluster, Pod, PodSet, couchdb_container
 from couchdiscover.sandbox.companions import Companion
-from couchdiscover.sandbox.controllers import is_headless
+from couchdiscover.sandbox.controllers import is_headless, is_ipv6_only
 from couchdiscover.sandbox.couchdb import Node
 from couchdiscover.sandbox.http import Request, Response
 from couchdiscover.sandbox.image import parse_image
 from couchdiscover.sandbox.kubelet import NotStartedError, environment, expand
-from couchdiscover.sandbox.reading import Manifests, read
+from couchdiscover.sandbox.reading import WORKLOADS, Manifests, read
 
 Say = Callable[[str], None]
 
@@ -233,18 +233,28 @@ class Stage:
                     "specification its pods then have no names; so it is played (CoreDNS knows the "
                     "names of Ready pods all the same)"
                 )
-        own = chosen.container["name"] if chosen.container else None
-        idle = [
-            c["name"]
-            for c in chosen.pod_spec.get("containers") or ()
-            if c["name"] != own and not companions.is_own(c)
-        ]
+            if named == (chosen.namespace, chosen.service) and is_ipv6_only(service):
+                hints.append(
+                    "IPv6: the pods have IPv4 addresses here (Erlang's distribution goes by IPv6 "
+                    "only with -proto_dist inet6_tcp in ERL_FLAGS)"
+                )
+        idle = [c["name"] for c in chosen.others if not companions.is_own(c)]
         if idle:
             hints.append(f"what the other containers do ({', '.join(idle)})")
-        aside = self.cluster.manifests.aside
+        aside = [*self._idle_jobs(), *self.cluster.manifests.aside]
         if aside:
             hints.append(f"what else the manifests hold: {', '.join(aside)}")
         return hints
+
+    def _idle_jobs(self) -> list[str]:
+        """The Jobs and CronJobs that are not played."""
+        there = [
+            f"{kind} {job['metadata']['name']}"
+            for kind in WORKLOADS
+            for job in self.cluster.manifests.find(kind)
+        ]
+        played = self.companion.where if self.companion is not None else ""
+        return [job for job in there if job != played]
 
     def tell_writes(self) -> None:
         """Tells what was written to CouchDB."""

@@ -135,6 +135,7 @@ class Volume:
     with one request. ``filled`` are the databases that have, in a file of this node, a document
     which is no design document; only system databases are looked into, any other counts as filled.
     ``infos`` are what was read of single files: of a file that is not in it, nothing is known.
+    ``sampled`` is true where a sample of its copies was to be looked into.
     """
 
     files: frozenset[ShardFile] | None = None
@@ -144,3 +145,4 @@ class Volume:
     traces: tuple[Trace, ...] | None = None
     filled: frozenset[str] | None = None
     infos: Mapping[ShardFile, FileInfo] = field(default_factory=dict)
+    sampled: bool = False

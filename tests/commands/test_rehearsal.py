@@ -87,6 +87,15 @@ def named(*texts: str) -> Judge:
     return judge
 
 
+def once(text: str) -> Judge:
+    """The reason says this once, and not once for each pod."""
+
+    def judge(ended: Ended) -> None:
+        assert ended.reason.count(text) == 1, ended.reason
+
+    return judge
+
+
 def told(*texts: str) -> Judge:
     """Somewhere all of these are said."""
 
@@ -124,9 +133,26 @@ def no_login(ended: Ended) -> None:
 
 SHAPES: dict[str, tuple[int, list[Judge]]] = {
     "01-envfrom-other-names": (0, []),
-    "02-no-such-service": (4, [named("couchdb-headless"), no_member]),
-    "03-selector-misses": (4, [named("Service couchdb", "selector", r"\?"), no_member]),
-    "04-not-headless": (4, [named("Service couchdb", "headless")]),
+    "02-no-such-service": (
+        4,
+        [
+            named("couchdb-0, couchdb-1, couchdb-2 to be .* Service couchdb-headless .* not there"),
+            once("couchdb-headless"),
+            no_member,
+        ],
+    ),
+    "03-selector-misses": (
+        4,
+        [named("Service couchdb", "selector", r"\?"), once("selector"), no_member],
+    ),
+    "04-not-headless": (
+        4,
+        [
+            named("Service couchdb .* not headless"),
+            told(r"WARNING no Erlang cookie is set \(COUCHDB_ERLANG_COOKIE\)"),
+            never("publishNotReadyAddresses: true, and the pod"),
+        ],
+    ),
     "05-admin-next-door": (2, [named("set-up", "couchdb-admin"), nothing]),
     "06-couchdb-2": (2, [named(r"2\.3\.1"), nothing]),
     "07-one-unnamed": (0, [told(r"WARNING .*grow")]),
@@ -144,6 +170,21 @@ SHAPES: dict[str, tuple[int, list[Judge]]] = {
         [named("seedlist", r"cluster\.local", r"example\.internal"), no_member],
     ),
     "18-line-break": (0, [told("line break")]),
+    "19-bitnami": (
+        6,
+        [named("_global_changes, _replicator, _users", "leave that to couchdiscover"), nothing],
+    ),
+    "20-named-by-a-script": (0, [told("has a command of its own")]),
+    "21-line-break-in-the-user": (4, [told("CouchDB does not start"), nothing]),
+    "22-no-service-name": (4, [named(r"names no Service \(spec.serviceName\)", "name couchdb")]),
+    "23-seeds-one-pod-after-the-other": (
+        6,
+        [
+            told(r"ERROR .*\[cluster\] seedlist", "in couchdb.prod.svc.*in couchdb.default"),
+            no_member,
+        ],
+    ),
+    "24-zones-of-nobody": (4, [named(r"\[cluster\] placement", "COUCHDB_ZONE")]),
 }
 
 OPTIONS = {"16-set-a-node": ["--statefulset", "couchdb-a"]}

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from couchdiscover.decide.copies import Loss
 from couchdiscover.decide.membership import Membership
 from couchdiscover.errors import CouchdiscoverError
 from couchdiscover.state.nodes import (
@@ -117,6 +118,11 @@ def holding(
         ),
         filled=frozenset(databases) & SYSTEM_DATABASES if filled else frozenset(),
     )
+
+
+def loss(*volumes: str, **copies: frozenset[ShardFile]) -> Loss:
+    """What was lost, all by Erlang name."""
+    return Loss(frozenset(volumes), copies)
 
 
 def refused(decision: Decision, error: type[CouchdiscoverError]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from couchdiscover.couch.client import Access, CouchNode
 from couchdiscover.couch.copies import Nodes, look_at, read_files
 from couchdiscover.decide.copies import (
     PAIR_REQUESTS,
+    Loss,
     Pair,
     Proof,
     Reading,
@@ -27,6 +29,7 @@ from couchdiscover.net.deadline import Deadline
 from couchdiscover.sandbox.http import Loop, Request, Response
 from couchdiscover.state.topology import Address, Credentials
 from couchdiscover.state.volumes import Checkpoint, FileInfo, ShardFile, ShardMap
+from tests.support.decisions import loss
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 RANGE = "00000000-ffffffff"
@@ -136,7 +139,7 @@ def test_a_copy_that_is_an_older_state_of_itself_is_told_by_its_peers_history() 
 
 
 def test_a_lost_copy_is_proven_from_every_copy_that_was_spared() -> None:
-    proof = refilled([a_map(A, B, C)], lost={B}, answering={A, B, C})
+    proof = refilled([a_map(A, B, C)], loss(B), {A, B, C}, {B: None})
     assert proof.pairs == (Pair(FILE, A, B), Pair(FILE, C, B))
     assert not proof.without_source
     assert proof.total(B) == 1
@@ -145,19 +148,32 @@ def test_a_lost_copy_is_proven_from_every_copy_that_was_spared() -> None:
 
 
 def test_lost_ones_do_not_prove_each_other_and_silent_ones_prove_nothing() -> None:
-    proof = refilled([a_map(A, B)], lost={A, B}, answering={A, B})
+    proof = refilled([a_map(A, B)], loss(A, B), {A, B}, {A: None, B: None})
     assert not proof.pairs
     assert proof.without_source == ((A, FILE), (B, FILE))
-    assert lost_ranges(proof, [a_map(A, B)], {A, B}) == {"db"}
-    silent = refilled([a_map(A, B)], lost={B}, answering={B})
+    assert lost_ranges(proof, [a_map(A, B)], loss(A, B)) == {"db"}
+    silent = refilled([a_map(A, B)], loss(B), {B}, {B: None})
     assert silent.without_source == ((B, FILE),)
-    assert not lost_ranges(silent, [a_map(A, B)], {B})  # A was spared, and does not answer
+    assert not lost_ranges(silent, [a_map(A, B)], loss(B))  # A was spared, and does not answer
+
+
+def test_of_volumes_that_only_lack_copies_the_others_prove() -> None:
+    other = ShardFile("db", "80000000-ffffffff", FILE.suffix)
+    maps = [replace(a_map(A, B), by_range={FILE.range: (A, B), other.range: (A, B)})]
+    each_one = Loss(copies={A: frozenset({FILE}), B: frozenset({other})})
+    proof = refilled(maps, each_one, {A, B}, each_one.copies)
+    assert set(proof.pairs) == {Pair(FILE, B, A), Pair(other, A, B)}
+    assert not lost_ranges(proof, maps, each_one)
+    both = Loss(copies={A: frozenset({FILE}), B: frozenset({FILE})})
+    gone = refilled(maps, both, {A, B}, {A: None, B: None})
+    assert gone.without_source == ((A, FILE), (B, FILE))
+    assert lost_ranges(gone, maps, both) == {"db"}
 
 
 def test_a_volume_that_only_lacks_copies_proves_nothing_gone() -> None:
-    proof = refilled([a_map(A, B, C)], lost=(), answering={A, B, C}, targets={B})
+    proof = refilled([a_map(A, B, C)], loss(), {A, B, C}, {B: None})
     assert {(pair.source, pair.target) for pair in proof.pairs} == {(A, B), (C, B)}
-    alone = refilled([a_map(B)], lost=(), answering={A, B, C}, targets={B})
+    alone = refilled([a_map(B)], loss(), {A, B, C}, {B: None})
     assert not alone.pairs
     assert not alone.without_source
 
@@ -186,7 +202,7 @@ def test_samples_take_system_databases_and_a_number_of_others() -> None:
 
 def test_a_look_is_bounded_and_the_next_goes_on_where_it_ended() -> None:
     maps = [a_map(A, B, database=f"db{n}") for n in range(5)]
-    proof = refilled(maps, {B}, {A, B})
+    proof = refilled(maps, loss(B), {A, B}, {B: None})
     seen = set()
     for _ in range(5):
         batch = proof.batch(PAIR_REQUESTS)
@@ -323,7 +339,7 @@ def test_a_silent_node_proves_nothing_and_is_asked_once(loop: Loop) -> None:
         (name, each.file(RANGE)): info(n, 10) for n, name in enumerate((A, B)) for each in maps
     }
     world.silent = {B}
-    proof = look_at(refilled(maps, {B}, {A, B}), nodes)
+    proof = look_at(refilled(maps, loss(B), {A, B}, {B: None}), nodes)
     assert not proof.proven
     assert len([name for name, _ in world.asked if name == B]) == 1
 

@@ -112,6 +112,12 @@ def test_a_finished_pod_waits_for_nobody_and_says_that_it_is_alone() -> None:
     decision = decide(topology(own=1), seen, Scope.POD)
     assert isinstance(decision, Done)
     assert "connected to no other one" in decision.warnings[0]
+    assert "when the others are back" in decision.warnings[0]
+    apart = [finished(n, *({0, 1, 2} - {n}), connected=names(n)) for n in range(3)]
+    decision = decide(topology(own=1), view(*apart), Scope.POD)
+    assert isinstance(decision, Done)
+    assert "though couchdb-0, couchdb-2 answer: " in decision.warnings[0]
+    assert "are back" not in decision.warnings[0]
 
 
 def test_a_replaced_pod_joins_the_cluster_that_is_in_sight() -> None:

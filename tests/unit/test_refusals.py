@@ -8,6 +8,7 @@ from couchdiscover.decide.decision import decide
 from couchdiscover.errors import Denied, Unsafe
 from couchdiscover.state.nodes import (
     LoginRefused,
+    NodeDetails,
     NodeView,
     SetupState,
 )
@@ -72,7 +73,7 @@ def test_a_loopback_name_is_a_hazard_among_several_only() -> None:
 def test_names_without_a_dot_are_refused_and_addresses_are_told_of() -> None:
     short = [node(n, name=f"couchdb@couchdb-{n}") for n in range(2)]
     reason = refused(decide(topology(2), view(*short), Scope.SET), Unsafe)
-    assert "no long names whose host has no dot" in reason
+    assert "no long names (-name) whose host has no dot" in reason
     everybody = frozenset(each.name for each in short)
     connected = [
         replace(each, all_nodes=everybody, cluster_nodes=everybody, identity=SAME) for each in short
@@ -94,3 +95,32 @@ def test_all_who_refuse_are_named_and_databases_up_to_five() -> None:
         own = node(2, volume=holding(*"abcdef"[:count]))
         joined = [finished(0, 1), finished(1, 0)]
         assert shown in refused(decide(topology(), view(*joined, own), Scope.SET), Unsafe)
+
+
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [
+        (
+            "couchdb@couchdb-0.couchdb.db.svc.example.internal",
+            "(the seeds are in couchdb.db.svc.example.internal, the nodes in couchdb.db.svc."
+            "cluster.local): correct that setting or NODENAME",
+        ),
+        ("couchdb@couchdb-0", "(the seeds are short names, the nodes in couchdb.db.svc"),
+        (erlang_name(7), "take it out of that setting, which is to name the nodes of couchdb-0 to"),
+    ],
+)
+def test_a_member_that_a_seedlist_brings_back_is_told_with_that_setting(
+    seed: str, words: str
+) -> None:
+    seeded = [
+        node(
+            n,
+            names(0, 1) | {seed},
+            connected=names(0, 1),
+            details=NodeDetails(f"couchdb-{n}", seeds=frozenset({seed})),
+        )
+        for n in range(2)
+    ]
+    reason = refused(decide(topology(2), view(*seeded), Scope.SET), Unsafe)
+    assert "it comes from [cluster] seedlist, which brings it back at each boot" in reason
+    assert words in reason

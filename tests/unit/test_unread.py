@@ -34,6 +34,7 @@ from couchdiscover.state.steps import (
 )
 from couchdiscover.state.topology import Address, Credentials, Scope, Topology
 from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Volume
+from tests.support.decisions import loss
 from tests.support.views import erlang_name, node, refusing, silent, topology
 
 RANGE = "00000000-ffffffff"
@@ -208,7 +209,8 @@ def test_copies_that_only_absent_nodes_have_are_not_waited_for_and_not_marked() 
 
 def test_a_lost_member_is_not_the_one_that_has_copies_filled() -> None:
     first = member(0, volume=volume(0, uuid="a" * 32, mark=None))
-    unsynced = copies(lost=frozenset({erlang_name(0)}), synced=False)
+    left = {erlang_name(0): (ShardFile("_users", "0-f", ".1"),)}
+    unsynced = copies(lost=frozenset({erlang_name(0)}), left=left, synced=False)
     decision = judged(seen(first, member(1), member(2), copies=unsynced))
     assert decision == Do((SyncShards("couchdb-1", ("_users",)),))
 
@@ -219,12 +221,12 @@ def test_a_range_whose_other_copies_are_silent_is_neither_proven_nor_gone() -> N
         ShardMap("orders", {"0-7": (one, two), "8-f": (zero, one)}, suffix=".1"),
         ShardMap("alone", {"0-f": (one,)}, suffix=".1"),
     ]
-    proof = refilled(maps, {one}, {zero, one})
-    assert unsourced(proof, maps, {one}) == {one: (ShardFile("orders", "0-7", ".1"),)}
-    assert lost_ranges(proof, maps, {one}) == {"alone"}
-    assert lost_ranges(proof, maps, {one, two}) == {"alone", "orders"}, "both were lost"
+    proof = refilled(maps, loss(one), {zero, one}, {one: None})
+    assert unsourced(proof, maps, loss(one)) == {one: (ShardFile("orders", "0-7", ".1"),)}
+    assert lost_ranges(proof, maps, loss(one)) == {"alone"}
+    assert lost_ranges(proof, maps, loss(one, two)) == {"alone", "orders"}, "both were lost"
     assert proof.total(one) == 3
-    assert refilled(maps, {one, two}, {zero, one, two}, targets={one}).left() == {
+    assert refilled(maps, loss(one, two), {zero, one, two}, {one: None}).left() == {
         one: (ShardFile("orders", "8-f", ".1"),)
     }
 
@@ -232,11 +234,11 @@ def test_a_range_whose_other_copies_are_silent_is_neither_proven_nor_gone() -> N
 def test_a_source_that_comes_later_is_to_be_proven_too_and_one_that_goes_is_not() -> None:
     zero, one, two = map(erlang_name, range(3))
     maps = [ShardMap("orders", {"0-f": (zero, one, two)}, suffix=".1")]
-    first = refilled(maps, {one}, {zero, one})
+    first = refilled(maps, loss(one), {zero, one}, {one: None})
     proven = replace(first, proven=frozenset(first.pairs))
-    both = proven.over(refilled(maps, {one}, {zero, one, two}))
+    both = proven.over(refilled(maps, loss(one), {zero, one, two}, {one: None}))
     assert [pair.source for pair in both.open] == [two]
-    assert proven.over(refilled([], {one}, {zero, one})) == Proof(())
+    assert proven.over(refilled([], loss(one), {zero, one}, {one: None})) == Proof(())
 
 
 # --- before it is finished ---

@@ -9,7 +9,7 @@ from couchdiscover.check import assess
 from couchdiscover.errors import NotSo, TimedOut
 from couchdiscover.run import assemble
 from couchdiscover.sandbox.couchdb import Volume
-from couchdiscover.sandbox.http import Response
+from couchdiscover.sandbox.http import Request, Response
 from tests.support.couchdb import call
 from tests.support.stories import Place
 
@@ -130,3 +130,49 @@ def test_empty_copies_are_looked_at_again_within_the_time_there_is(
     looks = [request for _, request in box.fleet.asked[before:] if request.path == "/_up"]
     rounds = len(looks) / len(box.fleet.nodes)
     assert rounds >= seconds, "what was found empty once is not waited for in each look"
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+def test_files_that_couchdb_has_made_anew_on_a_marked_volume_are_found(
+    place: Make, pod: str | None
+) -> None:
+    """Their names are all there, and what they held is not."""
+    box = place()
+    empty(box, "couchdb-1", "orders")
+    with pytest.raises(NotSo, match=r"couchdb-1 lacks .* of its files, or has them empty"):
+        box.play(assess)
+    if pod:
+        box.in_pod(pod)
+    with pytest.raises(TimedOut, match="couchdb-1 to have its copies filled"):
+        box.play(assemble, 10.0)
+    node = box.fleet.nodes["couchdb-1"]
+    box.at.append((box.slept + 6.0, lambda: network(box).replication.release(node.name)))
+    assert box.play(assemble)
+    assert any(step.startswith("sync_shards") for step in box.steps)
+    before = len(box.fleet.writes())
+    box.play(assemble)
+    assert (box.steps, box.fleet.writes()[before:]) == ([], [])
+    counts = {
+        call(node, "GET", f"/_node/_local/{path.replace('/', '%2F')}").body["doc_count"]
+        for node in box.fleet.nodes.values()
+        for path in call(node, "GET", "/_node/_local/_all_dbs").body
+        if "/00000000-7fffffff/orders." in path
+    }
+    assert len(counts) == 1
+
+
+def test_a_database_that_is_made_meanwhile_lacks_nothing(place: Make) -> None:
+    """Files and maps are two questions, and what is named in the later one only is no loss."""
+    box = place()
+    node = box.fleet.nodes["couchdb-0"]
+    asked: list[str] = []
+
+    def meanwhile(_pod: str, request: Request) -> None:
+        if request.path == "/_node/_local/_dbs/_all_docs" and not asked:
+            asked.append(request.path)
+            assert call(node, "PUT", "/new").status == 201
+
+    box.fleet.meddle = meanwhile
+    assert box.play(assemble).startswith("3 nodes are one cluster, verified on each")
+    assert asked
+    assert box.steps == []
