@@ -143,8 +143,8 @@ SCENARIOS = {
 def play(name: str, nodes: int, say: Say, *, pace: float = 1.0) -> int:
     """Plays a scenario; 0 where the command did what it must, else 1.
 
-    ``pace`` multiplies CouchDB's simulated delays. With COUCHDB_HOME in the environment the nodes are
-    real ones of that CouchDB release.
+    ``pace`` multiplies CouchDB's simulated delays. With COUCHDB_HOME in the environment the nodes
+    are real ones of that CouchDB release.
     """
     scenario = SCENARIOS[name]
     home = os.environ.get("COUCHDB_HOME", "").split(os.pathsep)[0]
