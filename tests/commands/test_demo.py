@@ -9,11 +9,14 @@ import pytest
 from couchdiscover.sandbox.demo import PASSWORD, SCENARIOS
 
 
-def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the demo from an empty folder, on simulated nodes."""
+def demo(
+    folder: Path, *arguments: str, home: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the demo from an empty folder, on simulated nodes where ``home`` names no release."""
+    real = {"COUCHDB_HOME": str(home)} if home else {}
     return subprocess.run(
         [sys.executable, "-m", "couchdiscover", "demo", *arguments],
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "200"},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "200", **real},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -42,3 +45,11 @@ def test_the_help_names_every_scenario(tmp_path: Path) -> None:
     shown = demo(tmp_path, "--help").stdout
     for scenario in SCENARIOS:
         assert scenario in shown
+
+
+def test_a_folder_without_a_release_is_told_as_one(tmp_path: Path) -> None:
+    ended = demo(tmp_path, home=tmp_path / "none")
+    assert ended.returncode == 2
+    assert f"no CouchDB in {tmp_path / 'none'}" in ended.stderr
+    assert "COUCHDB_HOME" in ended.stderr
+    assert "Traceback" not in ended.stderr
