@@ -1,5 +1,7 @@
 """The demo: every scenario ends as it must, and its help names them all."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ from tests.support.command import Command
 from tests.support.processes import Ended
 
 
-def demo(couchdiscover: Command, *arguments: str) -> Ended:
-    """Runs the demo from an empty folder, on simulated nodes."""
-    return couchdiscover("demo", *arguments, environment={"COLUMNS": "200"})
+def demo(couchdiscover: Command, *arguments: str, home: Path | None = None) -> Ended:
+    """Runs the demo from an empty folder, on simulated nodes where ``home`` names no release."""
+    real = {"COUCHDB_HOME": str(home)} if home else {}
+    return couchdiscover("demo", *arguments, environment={"COLUMNS": "200", **real})
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -34,3 +37,26 @@ def test_the_help_names_every_scenario(couchdiscover: Command) -> None:
     shown = demo(couchdiscover, "--help").out
     for scenario in SCENARIOS:
         assert scenario in shown
+
+
+def test_a_folder_without_a_release_is_told_as_one(couchdiscover: Command, tmp_path: Path) -> None:
+    ended = demo(couchdiscover, home=tmp_path / "none")
+    assert ended.code == 2
+    assert f"no CouchDB in {tmp_path / 'none'}" in ended.err
+    assert "COUCHDB_HOME" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_it_starts_the_command_by_itself(tmp_path: Path) -> None:
+    """The other tests have it forked; this is ``python -m couchdiscover demo`` as anyone runs it."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "couchdiscover", "demo"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("exit code 0, as it should") == 2
+    assert "verified on each" in ended.stderr
