@@ -48,7 +48,7 @@ def test_a_folder_without_a_release_is_told_as_one(couchdiscover: Command, tmp_p
 
 
 def test_it_starts_the_command_by_itself(tmp_path: Path) -> None:
-    """The other tests have it forked; this is ``python -m couchdiscover demo`` as anyone runs it."""
+    """The others have it forked; this is ``python -m couchdiscover demo`` as anyone runs it."""
     ended = subprocess.run(
         [sys.executable, "-m", "couchdiscover", "demo"],
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
