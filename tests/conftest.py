@@ -21,7 +21,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     marker = pyfuncitem.get_closest_marker("own_network")
     if marker is None or INSIDE in os.environ:
         return None
-    run_there(pyfuncitem.nodeid, pyfuncitem.config.rootpath, *marker.args)
+    run_there(pyfuncitem, *marker.args)
     return True
 
 

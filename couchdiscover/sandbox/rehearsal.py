@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from couchdiscover.sandbox import companions
+from couchdiscover.sandbox import command, companions
 from couchdiscover.sandbox.cluster import Cluster, Pod, PodSet, couchdb_container
 from couchdiscover.sandbox.companions import Companion
 from couchdiscover.sandbox.controllers import is_headless, is_ipv6_only
@@ -365,14 +364,11 @@ class Stage:
             **({"POD_IP": pod.address} if pod.address else {}),
         }
         words = [expand(word, variables) for word in companion.words] or ["run"]
-        process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "couchdiscover", *words, "--timeout", self.timeout],
-            env={**self._surroundings(), **variables, **own},
-            stdin=subprocess.DEVNULL,
+        process = command.start(
+            [*words, "--timeout", self.timeout],
+            {**self._surroundings(), **variables, **own},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
         )
         processes.append(process)
         _, output = process.communicate()
@@ -389,13 +385,7 @@ class Stage:
         text = " ".join(["couchdiscover", *(words if shown is None else shown)])
         self.say(f"$ {text}" + (f"    # {how}; --timeout {self.timeout}" if how else ""))
         started = time.monotonic()
-        ended = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-m", "couchdiscover", *words],
-            env={**self._surroundings(), **variables},
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        code = _exit_code(ended.returncode)
+        code = _exit_code(command.run(words, {**self._surroundings(), **variables}))
         self.say(f"exit code {code}, after {time.monotonic() - started:.1f} s")
         self.say("")
         return code
