@@ -104,7 +104,7 @@ class Observer(Asker):
         if watch.refused is not None:
             return watch.refused
         if time.monotonic() < watch.ask_again_at:
-            return Unreachable(pod.name, NotLoggedIn("it answered 401"))
+            return Unreachable(pod.name, NotLoggedIn(watch.refusal))
         known = self.memory.known(pod.name)
         seen: Sight = Unreachable(pod.name, NoAddress(topology.absent_because(pod.name)))
         for address in pod.addresses:
@@ -198,7 +198,8 @@ class Observer(Asker):
         watch.wrong_logins.append(now)
         watch.ask_again_at = now + LOGIN_PAUSE
         self.memory.logins_refused += 1
-        waiting = Unreachable(pod.name, NotLoggedIn(str(failure)), node.address)
+        watch.refusal = str(failure).rstrip(".")
+        waiting = Unreachable(pod.name, NotLoggedIn(watch.refusal), node.address)
         if topology.rollout and not locked and self.deadline.seconds:
             # A password is being renewed, pod by pod; and five failures would lock the account.
             if len(watch.wrong_logins) >= LOGIN_TRIES:

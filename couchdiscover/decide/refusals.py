@@ -71,16 +71,28 @@ def names(
 
 def single(topology: Topology, nodes: Sequence[NodeView], *, allowed: bool) -> Refuse | None:
     """Nodes that are configured for themselves, among several."""
-    singles = [node.pod for node in nodes if node.single]
+    singles = [node for node in nodes if node.single]
     if not singles or len(topology.expected) == 1 or allowed:
         return None
+    alone = [node for node in singles if node.details is not None and node.details.single_node]
+    few = [node for node in singles if node.details is not None and node not in alone]
+    among = f"among {len(topology.expected)} that are to be one cluster"
+    if alone:
+        return Refuse(
+            Unsafe,
+            f"{_have(alone)} [couchdb] single_node = true {among}: each start makes system "
+            "databases on that node alone; remove that setting, and start without what it made",
+        )
+    setting = "[cluster] n = 1" if few else "[cluster] n = 1, or [couchdb] single_node = true,"
     return Refuse(
         Unsafe,
-        f"{', '.join(singles)} configured as a single node ([cluster] n = 1 or [couchdb] "
-        f"single_node = true) among {len(topology.expected)} that are to be one cluster: every "
-        "database would have one copy only; remove that setting and start it again, or insist on "
-        "one copy with --allow-one-copy",
+        f"{_have(singles)} {setting} {among}: every database would have one copy only; remove that "
+        "setting and start again, or insist on one copy with --allow-one-copy",
     )
+
+
+def _have(nodes: Sequence[NodeView]) -> str:
+    return f"{some([node.pod for node in nodes])} {'has' if len(nodes) == 1 else 'have'}"
 
 
 def split(found: Sequence[Cluster]) -> str:

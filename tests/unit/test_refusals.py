@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from couchdiscover.decide.common import Policy
 from couchdiscover.decide.decision import decide
 from couchdiscover.errors import Denied, Unsafe
 from couchdiscover.state.nodes import (
@@ -43,7 +44,7 @@ from tests.support.decisions import (
         ([node(0, name="nonode@nohost"), node(1), node(2)], "nonode@nohost"),
         ([node(0), node(1, name="couchdb@127.0.0.1"), node(2)], "127.0.0.1"),
         ([node(0), node(1, name=erlang_name(0)), node(2)], "same Erlang name"),
-        ([node(0), node(1, state=SetupState.SINGLE_ENABLED), node(2)], "single node"),
+        ([node(0), node(1, state=SetupState.SINGLE_ENABLED), node(2)], "single_node = true"),
         (
             [node(0, names(0, 1) | {"couchdb@couchdb-1"}, connected=names(0, 1)),
              node(1, names(0, 1)), node(2)],
@@ -124,3 +125,42 @@ def test_a_member_that_a_seedlist_brings_back_is_told_with_that_setting(
     reason = refused(decide(topology(2), view(*seeded), Scope.SET), Unsafe)
     assert "it comes from [cluster] seedlist, which brings it back at each boot" in reason
     assert words in reason
+
+
+@pytest.mark.parametrize(
+    ("details", "told", "untold"),
+    [
+        (
+            NodeDetails("couchdb-1", copies=1),
+            "couchdb-1 has [cluster] n = 1 among 2 that are to be one cluster: every database "
+            "would have one copy only; remove that setting and start again, or insist on one copy "
+            "with --allow-one-copy",
+            "single_node",
+        ),
+        (
+            NodeDetails("couchdb-1", copies=1, single_node=True),
+            "couchdb-1 has [couchdb] single_node = true among 2",
+            "--allow-one-copy",
+        ),
+        (None, "[cluster] n = 1, or [couchdb] single_node = true, among 2", "made on"),
+    ],
+)
+def test_one_copy_is_told_from_a_single_node(
+    details: NodeDetails | None, told: str, untold: str
+) -> None:
+    single = node(1, state=SetupState.SINGLE_DISABLED, details=details)
+    reason = refused(decide(topology(2), view(node(0), single), Scope.SET), Unsafe)
+    assert told in reason
+    assert untold not in reason
+
+
+@pytest.mark.parametrize(("scope", "own"), [(Scope.SET, None), (Scope.POD, 1)])
+def test_one_copy_may_be_insisted_on(scope: Scope, own: int | None) -> None:
+    single = [
+        node(n, state=SetupState.SINGLE_ENABLED, details=NodeDetails(f"couchdb-{n}", copies=1))
+        for n in range(2)
+    ]
+    seen = view(*single)
+    assert "--allow-one-copy" in refused(decide(topology(2, own), seen, scope), Unsafe)
+    insisting = decide(topology(2, own), seen, scope, Policy(allow_one_copy=True))
+    assert kinds(insisting) == ["add_node couchdb-1"]
