@@ -205,6 +205,10 @@ def test_what_adopt_left_under_former_names_is_no_refusal(held: bool) -> None:
         assert volume_answer(membership, membership.view.nodes[0]) is None
     note = closed_note(membership.survey)
     assert note is not None
+    (own,) = membership.view.nodes
+    told = verify(membership, [own], own, Policy())
+    assert told is not None
+    assert refused(told.decision, NotSo) == note
     assert name in note
     assert ("--replications run" if held else "no volume here has a file") in note
 
@@ -337,6 +341,87 @@ def test_copies_lost_elsewhere_are_nothing_to_wait_for_here() -> None:
     assert verify(membership, nodes[:1], nodes[0], Policy()) is None
 
 
+def test_an_adoption_without_its_proof_is_not_called_verified() -> None:
+    """Its mark has no time yet: `adopt` leaves it before its first step."""
+    nodes = whole()
+    mark = Mark(old(1), "couchdb-1's", {})
+    nodes[1] = replace(nodes[1], volume=replace(nodes[1].volume or Volume(), mark=mark))
+    nodes = [with_infos(each, FULL) for each in nodes]
+    told = verdict(nodes)
+    assert told is not None
+    reason = refused(told.decision, NotSo)
+    assert f"the volume of couchdb-1 (formerly {old(1)})" in reason
+    assert "`couchdiscover adopt` goes on with it" in reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"up": None}, "whether it is ready"),
+        ({"volume": None}, "its files"),
+        ({"volume": Volume(files=frozenset())}, "whose volume it has"),
+    ],
+)
+def test_what_was_not_read_is_waited_for_and_never_taken_for_empty(
+    changes: dict[str, Any], missing: str
+) -> None:
+    nodes = whole()
+    nodes[1] = replace(nodes[1], **changes)
+    told = verdict(nodes)
+    assert told is not None
+    assert missing in waits(told.decision)["couchdb-1"]
+
+
+def test_unread_shard_maps_are_waited_for() -> None:
+    found = [replace(each.volume or Volume(), maps=None) for each in whole()]
+    told = verdict([replace(each, volume=v) for each, v in zip(whole(), found, strict=True)])
+    assert told is not None
+    assert set(waits(told.decision)) == {"couchdb-0", "couchdb-1", "couchdb-2"}
+    assert "the shard maps" in waits(told.decision)["couchdb-1"]
+
+
+@pytest.mark.parametrize("addresses", [True, False])
+@pytest.mark.parametrize("waiting", [True, False])
+def test_copies_whose_other_holder_is_silent(addresses: bool, waiting: bool) -> None:
+    """Waited for where it has an address; else told, since OrderedReady must go on."""
+    on = [erlang_name(1), erlang_name(2)]
+    place = topology(3, own=1)
+    if not addresses:
+        last = replace(place.expected[2], addresses=())
+        place = replace(place, expected=(*place.expected[:2], last))
+    nodes = [
+        finished(n, *(m for m in range(3) if m != n), volume=volume(on=on, traces=None))
+        for n in range(2)
+    ]
+    nodes = unmarked(nodes, 1, uuid="anew")
+    copies = Copies(names(1), ("orders",), unsourced={erlang_name(1): (ORDERS,)}, synced=True)
+    membership = Membership.of(place, view(*nodes, down(2), copies=copies))
+    policy = Policy(wait_for_copies=waiting)
+    told = verify(membership, nodes[1:], nodes[0], policy)
+    assert told is not None
+    if addresses and waiting:
+        assert "copies" in waits(told.decision)["couchdb-1"]
+        return
+    reason = refused(told.decision, NotSo)
+    assert "couchdb-1 has lost its volume" in reason
+    assert "1 shard copy" in reason
+    assert "couchdb-2" in reason
+
+
+def test_copies_that_an_unlost_volume_lacks_are_told_so() -> None:
+    """No sign of a lost volume: not to be called one."""
+    nodes = whole()
+    copies = Copies(
+        names(1), ("orders",), left={erlang_name(1): (ORDERS,)}, total={erlang_name(1): 1},
+        synced=True,
+    )  # fmt: skip
+    membership = groups(view(*nodes, copies=copies))
+    told = verify(membership, nodes, nodes[0], Policy(wait_for_copies=False))
+    assert told is not None
+    assert isinstance(told.decision, Done)
+    assert told.decision.warnings[0].startswith("couchdb-1 lacks shard copies")
+
+
 # --- the copies of system databases -----------------------------------------------------------
 
 
@@ -344,11 +429,16 @@ def test_only_blank_databases_with_few_copies_get_more() -> None:
     details = NodeDetails("couchdb-0")
     alone, everywhere = names(0), names(0, 1, 2)
     few = holding("_users", "_replicator", on=alone)
-    known = replace(few, maps=(*(few.maps or ()), *(holding("_global_changes").maps or ())))
-    files = frozenset(f for f in known.files or ())
-    known = replace(known, files=files, filled=frozenset({"_replicator"}))
+    more = holding("_global_changes")
+    known = replace(
+        few,
+        maps=(*(few.maps or ()), *(more.maps or ())),
+        files=(few.files or frozenset()) | (more.files or frozenset()),
+        filled=frozenset({"_replicator"}),
+    )
     nodes = whole()
-    nodes[0] = read(replace(nodes[0], volume=known, details=details))
+    nodes = [read(replace(each, volume=known)) for each in nodes]
+    nodes[0] = replace(nodes[0], details=details)
     membership = groups(view(*nodes))
     assert set(few_copies(membership, nodes[0])) == {"_users", "_replicator"}
     told = verify(membership, nodes[:1], nodes[0], Policy())
