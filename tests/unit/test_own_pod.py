@@ -431,3 +431,41 @@ def test_the_original_of_a_clone_is_let_through_with_a_warning() -> None:
     decision = decide(topology(1, own=0), seen, Scope.POD)
     assert isinstance(decision, Done)
     assert any("runs on copies of volumes of this cluster" in told for told in decision.warnings)
+
+
+def test_a_lone_node_with_databases_goes_on_while_the_others_do_not_run_yet() -> None:
+    """As one that was run alone before it was scaled up; who comes later joins it."""
+    own = node(0, volume=holding("orders", on=names(0)))
+    decision = decide(unmade(topology(own=0), 1), view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(decision, Done)
+
+
+WAS_FINISHED = frozenset({"_users", "_replicator"})
+
+
+def test_a_member_whose_databases_are_away_is_in_and_nothing_is_made_anew() -> None:
+    """All pods were gone: their copies are on members that OrderedReady has not brought yet."""
+    own = node(0, names(0, 1, 2), connected=names(0), databases=WAS_FINISHED)
+    decision = decide(unmade(topology(own=0), 1), view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any("cannot open _users and _replicator now" in told for told in decision.warnings)
+    # The same of a coordinator: whoever joins it does not finish for it.
+    leader = node(0, names(0, 1), databases=WAS_FINISHED)
+    joined = node(1, names(0, 1))
+    decision = decide(topology(2, own=1), view(leader, joined), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any(told.startswith("couchdb-0 was in a finished") for told in decision.warnings)
+
+
+def test_a_coordinator_that_does_not_learn_of_the_own_node_is_not_told_where_maps_differ() -> None:
+    both = names(0, 1)
+    leader = node(
+        0,
+        names(0),
+        connected=both,
+        overdue=names(1),
+        volume=holding("orders", suffix=".1", on=names(0)),
+    )
+    own = node(1, both, volume=holding("orders", suffix=".2", on=names(1)))
+    told = waits(decide(topology(2, own=1), view(leader, own), Scope.POD))
+    assert told == {"couchdb-0": "to have the same shard maps as couchdb-1 of orders"}

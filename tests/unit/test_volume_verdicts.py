@@ -14,6 +14,7 @@ from couchdiscover.decide.verification import (
     closed_note,
     few_copies,
     marks_due,
+    sampled,
     stranded_note,
     verify,
     volume_answer,
@@ -233,6 +234,28 @@ def test_nothing_is_amiss_with_a_whole_set() -> None:
     assert verdict(whole()) is None
 
 
+def test_nodes_whose_seeds_have_not_answered_are_not_verified() -> None:
+    nodes = [replace(each, up="seeding") for each in whole()]
+    told = verdict(nodes)
+    assert told is not None
+    reason = refused(told.decision, NotSo)
+    assert reason.startswith("couchdb-0, couchdb-1, couchdb-2 are not ready: /_up says seeding")
+    assert "[cluster] seedlist" in reason
+
+
+def test_a_sample_that_was_to_be_read_and_was_not_is_waited_for() -> None:
+    """Also of marked volumes: CouchDB makes missing named files anew, empty."""
+    nodes = [
+        replace(each, volume=replace(each.volume or Volume(), sampled=True)) for each in whole()
+    ]
+    told = verdict(nodes)
+    assert told is not None
+    assert "what its copies hold" in waits(told.decision)["couchdb-0"]
+    assert verdict([with_infos(each, FULL) for each in nodes]) is None
+    unread = replace(nodes[0], volume=replace(nodes[0].volume or Volume(), files=None))
+    assert sampled(groups(view(unread, *nodes[1:])).survey, "couchdb-0") == ()
+
+
 def test_maps_in_conflict_are_a_fault() -> None:
     nodes = whole()
     found = nodes[1].volume or Volume()
@@ -447,6 +470,15 @@ def test_only_blank_databases_with_few_copies_get_more() -> None:
     (step,) = told.decision.steps  # what _replicator holds is not moved by a run
     assert isinstance(step, AddCopies)
     assert (step.database, set(step.nodes)) == ("_users", set(everywhere))
+
+
+def test_where_placement_decides_or_the_configuration_is_unknown_no_copies_are_added() -> None:
+    few = holding("_users", filled=False, on=names(0))
+    nodes = [read(replace(each, volume=few)) for each in whole()]
+    zoned = replace(NodeDetails("couchdb-0"), placement="z1:1")
+    for details in (None, zoned):
+        own = replace(nodes[0], details=details)
+        assert few_copies(groups(view(own, *nodes[1:])), own) == ()
 
 
 # --- marks ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from couchdiscover.errors import NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import (
     Hash,
     Identity,
+    NodeView,
     SetupState,
     TooOld,
     Unreachable,
@@ -445,3 +446,26 @@ def test_of_values_without_a_majority_it_is_said_why_one_was_taken() -> None:
         (told[name],) = [w for w in decision.warnings if "no majority" in w]
     assert "taken from couchdb-1, which has been up the longest" in told["longest"]
     assert "from couchdb-0, the lowest ordinal of those that are up about as long" in told["tied"]
+
+
+@pytest.mark.parametrize(
+    ("leader", "missing"),
+    [
+        (node(0, volume=None), "what it holds"),
+        (node(0, names(0, 1), databases=None), "whether it was finished once"),
+    ],
+)
+def test_existing_waits_for_what_is_not_known_and_forms_nothing(
+    leader: NodeView, missing: str
+) -> None:
+    other = node(1) if leader.alone else node(1, names(0, 1), databases=None)
+    policy = Policy(existing_only=True)
+    told = waits(decide(topology(2), view(leader, other), Scope.SET, policy))
+    assert missing in told["couchdb-0"]
+
+
+def test_existing_refuses_where_every_node_is_known_to_be_in_no_cluster() -> None:
+    policy = Policy(existing_only=True)
+    for seen in (view(node(0), node(1)), view(*(node(n, names(0, 1)) for n in range(2)))):
+        reason = refused(decide(topology(2), seen, Scope.SET, policy), Unsafe)
+        assert "forms no new one" in reason
