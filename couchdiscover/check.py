@@ -15,7 +15,7 @@ from couchdiscover.errors import NotSo, NotYet
 from couchdiscover.kube.client import DeniedForNow
 from couchdiscover.look import Looker, OnSecret
 from couchdiscover.net.deadline import Deadline
-from couchdiscover.output.events import Narrator, listed, told_steps
+from couchdiscover.output.events import Narrator, listed, questions, together, told_steps
 from couchdiscover.output.report import Record
 from couchdiscover.pace import Pace
 from couchdiscover.state.nodes import ClusterView, NodeView
@@ -156,7 +156,7 @@ class _Check:
 
     def _inspect(self, topology: Topology, view: ClusterView) -> tuple[Finding, ...]:
         fleet = self.looker.observer.fleet
-        view = diagnose(view, fleet)
+        view = diagnose(topology, view, fleet)
         self.narrator.seen(view)
         if not view.nodes:
             return ()
@@ -177,13 +177,16 @@ class _Check:
         faults: Sequence[Finding],
     ) -> str:
         silent = Membership.of(topology, view).silent
-        parts = [f"{pod} fails {reason}" for pod, reason in silent.items()]
+        parts = [*together(silent, "fails"), *questions(silent.values())]
         parts += [
             condition.message
             for condition in unmet
             if condition.status == "False" and condition.type not in ("Reachable", "Consistent")
         ]
         parts += [finding.message for finding in faults]
+        problem = topology.service_problem
+        if problem and (silent or "Connected" in [c.type for c in unmet]):
+            parts += [problem] if problem not in "".join(parts) else []
         hint = ""
         outside = "KUBERNETES_SERVICE_HOST" not in self.settings.environment
         if not view.nodes and outside and self.settings.via == "direct":

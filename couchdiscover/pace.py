@@ -1,12 +1,12 @@
 """How the commands wait: pauses, the deadline, and what is said when it passes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from couchdiscover.errors import Denied, NotYet, TimedOut
 from couchdiscover.kube.client import DeniedForNow
 from couchdiscover.net.deadline import SETTLING, Deadline, look_pause, retry_pauses
-from couchdiscover.output.events import Narrator, hidden_pods, told
+from couchdiscover.output.events import Narrator, hidden_pods, questions, told
 from couchdiscover.state.nodes import ClusterView
 from couchdiscover.state.reasons import Plain, Reason
 from couchdiscover.state.steps import Done, Refuse, Wait
@@ -23,13 +23,18 @@ class Pace:
     deadline: Deadline
     narrator: Narrator
     _whole: tuple[Wait, ClusterView | None] | None = None
+    _unseen: str = ""
     _settling: tuple[float, ...] = ()
     _advanced_to: tuple[int, int] | None = None
     retries: Iterator[float] = field(default_factory=retry_pauses)
 
-    def acted(self) -> None:
-        """After a step of our own the next looks come soon: news spreads within 0.2 s."""
+    def acted(self, what: str = "") -> None:
+        """After a step of our own the next looks come soon: news spreads within 0.2 s.
+
+        ``what`` was done is what there is to tell where the time ends before it is seen.
+        """
         self._settling = SETTLING
+        self._unseen = what
 
     @property
     def settles(self) -> bool:
@@ -48,18 +53,28 @@ class Pace:
             self.deadline.sleep(seconds)
             return None
         if not self.deadline.passed:
-            self._whole = (wait, self.narrator.record.view)
+            self._whole, self._unseen = (wait, self.narrator.record.view), ""
             self.narrator.waiting(wait.reasons)
             self.deadline.sleep(look_pause() if pause is None else pause)
             if not self.deadline.passed:
                 return None
-        elif self._whole is not None:
-            wait, view = self._whole
-            if view is not None:
-                self.narrator.seen(view)
+        else:
+            wait = self._last_whole(wait)
         if wait.at_the_end is not None and self.deadline.seconds:
             return wait.at_the_end
         raise self.timed_out(wait.reasons)
+
+    def _last_whole(self, cut_short: Wait) -> Wait:
+        """What the last whole look has told; where something was done since then, that."""
+        wait = cut_short
+        if self._whole is not None:
+            wait, view = self._whole
+            if view is not None:
+                self.narrator.seen(view)
+        if not self._unseen:
+            return wait
+        unseen = Plain(f"what came of {self._unseen} was not seen in time")
+        return replace(wait, reasons={"": unseen})
 
     def wait_for(self, missing: NotYet) -> None:
         """The same for what the Kubernetes API does not have, or not allow, yet.
@@ -79,11 +94,12 @@ class Pace:
 
     def timed_out(self, reasons: Mapping[str, Reason]) -> TimedOut:
         """The error for the end of the time, with everything that was waited for."""
-        notes = [told(reasons)]
+        notes = [told(reasons), *questions(reasons.values())]
         topology = self.narrator.record.topology
-        if topology is not None and topology.service_problem:
-            notes.append(topology.service_problem)
-        elif topology is not None and topology.unpublished:
+        problem = topology.service_problem if topology is not None else None
+        if problem and problem not in notes[0]:
+            notes.append(problem)
+        elif topology is not None and not problem and topology.unpublished:
             notes.append(hidden_pods(topology))
         notes += self.narrator.problems()
         waited = f"timed out after {self.deadline.seconds:g} s"

@@ -178,7 +178,7 @@ class _Steps:
             return None
         self._rested = False
         self._execute(ready, topology, view)
-        self.pace.acted()
+        self.pace.acted(told_steps(ready))
         self.just_joined = all(isinstance(step, AddNode) for step in steps) and not any(
             node.was_finished for node in view.nodes
         )
@@ -200,7 +200,7 @@ class _Steps:
                 failed.append(step)
                 if step not in self._unanswered:
                     self._unanswered.append(step)
-                if outcome.unwritable:
+                if outcome.explained:
                     narrator.warn([f"{step.kind} {step.pod}: {outcome.problem}"])
                 if looker.scope is Scope.POD and isinstance(step, SyncIdentity | AnnounceSecret):
                     self._give_up(step, outcome.problem)

@@ -89,12 +89,16 @@ def demo(
             "files, --statefulset, --namespace, --timeout and --fresh go with --manifest"
         )
     from couchdiscover.sandbox.demo import SCENARIOS, play
+    from couchdiscover.sandbox.real import NoReleaseError
 
     if scenario not in SCENARIOS:
         raise typer.BadParameter(f"{scenario!r} is none of {', '.join(SCENARIOS)}")
     if scenario == "split" and nodes < 2:
         raise typer.BadParameter("two clusters need two nodes")
-    return play(scenario, nodes, typer.echo)
+    try:
+        return play(scenario, nodes, typer.echo)
+    except NoReleaseError as error:
+        raise UsageProblem(str(error)) from None
 
 
 def _rehearse(

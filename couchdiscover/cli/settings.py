@@ -83,7 +83,10 @@ def build_settings(options: Options, environment: Mapping[str, str]) -> Settings
 
     def name(option: str, text: str | None, valid: Callable[[str], object]) -> str | None:
         if text and not valid(text):
-            problems.append(f"{option} {text!r} is no such name in Kubernetes")
+            problems.append(
+                f"{option} {text!r} is no such name in Kubernetes (lower case letters, digits, "
+                "hyphens)"
+            )
         return text or None
 
     def read(

@@ -47,6 +47,7 @@ def details_of(pod: str, config: Mapping[str, Mapping[str, str]]) -> NodeDetails
         copies=int(copies) if re.fullmatch(r"[1-9][0-9]{0,3}", copies) else NodeDetails("").copies,
         placement=cluster.get("placement") or None,
         seeds=frozenset(seed for seed in seeds if seed),
+        single_node=config.get("couchdb", {}).get("single_node") == "true",
     )
 
 

@@ -1,4 +1,4 @@
-"""Why a member does not get connected: no name, no port 4369, another cookie.
+"""Why a member does not get connected: no cookie, no name, no port 4369, another cookie.
 
 Erlang nodes find each other through the port mapper daemon (EPMD, port 4369), which tells the port
 of the distribution protocol by the node's short name (Erlang/OTP, "Distribution Protocol").
@@ -8,25 +8,39 @@ import contextlib
 import re
 import socket
 
-from couchdiscover.state.topology import EPMD_PORT, Address
+from couchdiscover.decide.membership import host_of, is_address
+from couchdiscover.state.nodes import NodeView
+from couchdiscover.state.topology import EPMD_PORT, Address, Topology
 
 _NAMES_REQUEST = b"\x00\x01n"
 _MAX_NAMES = 64 * 1024
 
 
-def likeliest_cause(name: str, address: Address, seconds: float) -> str:
-    """What keeps others from connecting to the node ``name``, as far as it shows from here.
+def likeliest_cause(topology: Topology, node: NodeView, seconds: float) -> str:
+    """What keeps others from connecting to a node, as far as it shows from here.
 
-    ``address`` is where its HTTP interface answers; each probe takes ``seconds`` at most. A port
-    that is closed to us may be open between the nodes, as a NetworkPolicy should have it: then it
-    is said that nothing can be told from here.
+    What the template lacks is named first; then the node's name and ports are tried, each for
+    ``seconds`` at most.
     """
-    short, _, host = name.partition("@")
+    return "; ".join([*template_cause(topology), _probed(topology, node, seconds)])
+
+
+def template_cause(topology: Topology) -> list[str]:
+    """What the template of the pods lacks, without which nodes do not connect."""
+    if topology.cookie_set is not False:
+        return []
+    return ["no Erlang cookie is set (COUCHDB_ERLANG_COOKIE)"]
+
+
+def _probed(topology: Topology, node: NodeView, seconds: float) -> str:
+    """What the node's name and ports tell.
+
+    A port that is closed to us may be open between the nodes, as a NetworkPolicy should have it:
+    then it is said that nothing can be told from here.
+    """
+    short, host, address = node.name.partition("@")[0], host_of(node.name), node.address
     if not _resolves(host):
-        return (
-            f"the name {host} does not resolve: the headless Service wants "
-            "publishNotReadyAddresses: true, and the pod a name that is published"
-        )
+        return f"the name {host} does not resolve from here{_wanted_name(topology, node, host)}"
     listing = _ask_epmd(address.host, seconds)
     if listing is None:
         return _untold(EPMD_PORT, address)
@@ -38,8 +52,25 @@ def likeliest_cause(name: str, address: Address, seconds: float) -> str:
         return _untold(port, address)
     return (
         "its ports answer: CouchDB tries again within a minute; if it stays so, the Erlang cookies "
-        "differ, or the nodes know it by another name"
+        "differ (COUCHDB_ERLANG_COOKIE), or the nodes know it by another name"
     )
+
+
+def _wanted_name(topology: Topology, node: NodeView, host: str) -> str:
+    """What makes a name resolve: of the Service, or of the node's own configuration."""
+    pod = topology.pod(node.pod)
+    wanted = pod.host_name if pod is not None else ""
+    # In another domain than the one that is assumed here it is right all the same.
+    if wanted and not is_address(host) and _stem(host) != _stem(wanted):
+        return f": Kubernetes calls the pod {wanted} (spec.serviceName), and so must NODENAME"
+    if topology.service_problem:
+        return ""  # it is told once, of all
+    return ": the headless Service wants publishNotReadyAddresses: true"
+
+
+def _stem(host: str) -> str:
+    """A pod's name without the cluster's domain."""
+    return host.partition(".svc.")[0]
 
 
 def _untold(port: int, address: Address) -> str:

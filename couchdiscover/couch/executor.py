@@ -41,14 +41,15 @@ Config = Mapping[str, Mapping[str, str]]
 class Outcome:
     """What came of a step: ``taken`` where it changed something, ``problem`` where it failed.
 
-    ``unwritable`` is true where the node could not write its configuration: what it has in memory
-    may be changed all the same, and is gone at its next restart.
+    ``explained`` is true where a setting or a full volume is the cause, which another try does not
+    mend. A node that could not write its configuration may have changed what it has in memory all
+    the same, until its next restart.
     """
 
     step: Step
     taken: bool
     problem: str | None = None
-    unwritable: bool = False
+    explained: bool = False
 
 
 class NotExecutable(CouchFailure):
@@ -115,7 +116,7 @@ class _Executor:
             if _was_so_already(step, failure):
                 return Outcome(step, taken=False)
             problem = _explained(failure)
-            return Outcome(step, taken=False, problem=problem, unwritable=problem != str(failure))
+            return Outcome(step, taken=False, problem=problem, explained=problem != str(failure))
         except CouchFailure as failure:
             return Outcome(step, taken=False, problem=str(failure))
         return Outcome(step, taken=taken)
@@ -241,6 +242,12 @@ def _explained(failure: ErrorAnswer) -> str:
         return (
             f"{text} (CouchDB may not write its configuration: its ini files are read-only, as "
             "mounted from a ConfigMap; give it a writable etc/local.d)"
+        )
+    if "no_nodes_in_zone" in text:
+        return (
+            f"{text} ([cluster] placement names a zone that no node is in: give the nodes one, by "
+            "COUCHDB_ZONE since 3.5.1 or `zone` in their documents in /_node/_local/_nodes, or "
+            "correct that setting)"
         )
     if "enospc" in text:
         return f"{text} (the node's volume is full: no space is left on it)"

@@ -53,6 +53,9 @@ def with_leaders(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
         # Whether nobody's names come from the seed list, which brings them back at each boot.
         first = [node for node in view.nodes[:1] if node.details is None]
         view = asker.each(topology, view, first, partial(with_config, asker))
+    if len(topology.expected) > 1:  # which of two settings makes them stay alone
+        singles = [node for node in view.nodes if node.single and node.details is None]
+        view = asker.each(topology, view, singles, partial(with_config, asker))
     own = [n for n in view.nodes if n.pod == topology.own and not n.finished and not n.alone]
     asked = {node.pod: node for node in [*leaders, *own] if node.databases is None}
     return asker.each(

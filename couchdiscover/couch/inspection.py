@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, Fleet
 from couchdiscover.couch.configuration import details_of
-from couchdiscover.couch.connectivity import likeliest_cause
+from couchdiscover.couch.connectivity import likeliest_cause, template_cause
 from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.copies import Proof, equal
@@ -110,22 +110,26 @@ def _maps(
     return None, problem
 
 
-def diagnose(view: ClusterView, fleet: Fleet) -> ClusterView:
+def diagnose(topology: Topology, view: ClusterView, fleet: Fleet) -> ClusterView:
     """Tells, of members that answer and are not connected, the likeliest cause.
 
-    Not through the API server's proxy, behind which neither names nor ports can be tried.
+    Through the API server's proxy neither names nor ports can be tried: it is what the template
+    lacks, then.
     """
-    if fleet.access.door is not None:
-        return view
     cut_off = [
         node
         for node in view.nodes
         if node.unconnected_because is None
         and any(node.name in other.cluster_nodes - other.all_nodes for other in view.nodes)
     ]
+    if fleet.access.door is not None:
+        lacks = "; ".join(template_cause(topology)) or None
+        return view.seen_anew(
+            {node.pod: replace(node, unconnected_because=lacks) for node in cut_off}
+        )
     causes = for_each(
         cut_off,
-        lambda node: likeliest_cause(node.name, node.address, PROBE_SECONDS),
+        lambda node: likeliest_cause(topology, node, PROBE_SECONDS),
         fleet.patience,
     )
     told = {

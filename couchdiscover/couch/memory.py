@@ -15,6 +15,8 @@ class Watch:
 
     wrong_logins: list[float] = field(default_factory=list)
     ask_again_at: float = 0.0
+    refusal: str = "it answered 401"
+    """How the login was refused last."""
     refused: LoginRefused | None = None
     apart_since: float | None = None
     unconnected_because: str | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from couchdiscover.couch.asking import Asker
 from couchdiscover.couch.client import CouchNode, ErrorAnswer, NoAnswer
-from couchdiscover.couch.connectivity import likeliest_cause
+from couchdiscover.couch.connectivity import likeliest_cause, template_cause
 from couchdiscover.couch.evidence import with_volumes
 from couchdiscover.couch.identities import with_config, with_identities, with_leaders
 from couchdiscover.couch.memory import Watch
@@ -104,9 +104,9 @@ class Observer(Asker):
         if watch.refused is not None:
             return watch.refused
         if time.monotonic() < watch.ask_again_at:
-            return Unreachable(pod.name, NotLoggedIn("it answered 401"))
+            return Unreachable(pod.name, NotLoggedIn(watch.refusal))
         known = self.memory.known(pod.name)
-        seen: Sight = Unreachable(pod.name, NoAddress(topology.service_problem or ""))
+        seen: Sight = Unreachable(pod.name, NoAddress(topology.absent_because(pod.name)))
         for address in pod.addresses:
             node = self.fleet.node(pod, address)
             try:
@@ -198,7 +198,8 @@ class Observer(Asker):
         watch.wrong_logins.append(now)
         watch.ask_again_at = now + LOGIN_PAUSE
         self.memory.logins_refused += 1
-        waiting = Unreachable(pod.name, NotLoggedIn(str(failure)), node.address)
+        watch.refusal = str(failure).rstrip(".")
+        waiting = Unreachable(pod.name, NotLoggedIn(watch.refusal), node.address)
         if topology.rollout and not locked and self.deadline.seconds:
             # A password is being renewed, pod by pod; and five failures would lock the account.
             if len(watch.wrong_logins) >= LOGIN_TRIES:
@@ -242,7 +243,7 @@ class Observer(Asker):
         if not quick:
             view = with_volumes(self, topology, view)
             view = with_identities(self, topology, view)
-        return self._diagnosed(view)
+        return self._diagnosed(topology, view)
 
     # --- between two looks ---
 
@@ -270,7 +271,7 @@ class Observer(Asker):
                     late[node.pod] = replace(node, overdue=overdue)
         return view.seen_anew(late)
 
-    def _diagnosed(self, view: ClusterView) -> ClusterView:
+    def _diagnosed(self, topology: Topology, view: ClusterView) -> ClusterView:
         """Tells, of members that stay unconnected, why."""
         answering = {node.name: node for node in view.nodes}
         apart = {
@@ -284,7 +285,7 @@ class Observer(Asker):
                 watch.apart_since = watch.unconnected_because = None
             elif watch.apart_since is None:
                 watch.apart_since = time.monotonic()
-        self._look_into([answering[name] for name in sorted(apart)])
+        self._look_into(topology, [answering[name] for name in sorted(apart)])
         return view.seen_anew(
             {
                 answering[name].pod: replace(
@@ -295,10 +296,8 @@ class Observer(Asker):
             }
         )
 
-    def _look_into(self, apart: list[NodeView]) -> None:
+    def _look_into(self, topology: Topology, apart: list[NodeView]) -> None:
         """Finds the cause for those that have been unconnected for a while, once."""
-        if self.fleet.access.door is not None:
-            return  # behind the API server's proxy neither names nor ports can be tried
         now = time.monotonic()
         unexplained = []
         for node in apart:
@@ -306,10 +305,16 @@ class Observer(Asker):
             since = watch.apart_since or now
             if watch.unconnected_because is None and now - since >= APART_SECONDS:
                 unexplained.append(node)
+        if self.fleet.access.door is not None:
+            # Behind the API server's proxy neither names nor ports can be tried.
+            for node in unexplained:
+                lacks = "; ".join(template_cause(topology)) or None
+                self.memory.watch(node.pod).unconnected_because = lacks
+            return
         seconds = self.deadline.cap(2.0)
         causes = for_each(
             unexplained,
-            lambda node: likeliest_cause(node.name, node.address, seconds),
+            lambda node: likeliest_cause(topology, node, seconds),
             self.fleet.patience,
         )
         for node, cause in zip(unexplained, causes, strict=True):

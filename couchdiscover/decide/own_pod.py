@@ -134,7 +134,7 @@ def _lead_or_follow(
         return _complete(membership, group, own, policy)
     leader = view.sight(lead.name)
     if not isinstance(leader, NodeView):
-        why = membership.silent.get(lead.name) or NoAddress(topology.service_problem or "")
+        why = membership.silent.get(lead.name) or NoAddress(topology.absent_because(lead.name))
         return Wait({lead.name: why})
     return _join(membership, own, leader, policy)
 
@@ -165,6 +165,13 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
     """
     topology, view = membership.topology, membership.view
     coordinator = group.coordinator
+    listed = own.cluster_nodes | coordinator.cluster_nodes
+    if (
+        coordinator.databases is not None
+        and not coordinator.was_finished
+        and (refusal := refusals.unexpected_members(membership, listed))
+    ):
+        return refusal  # before any member is written: each boot would bring them back
     if own.alone and coordinator.pod != own.pod:
         return _join(membership, own, coordinator, policy)
     listing = [node for node in group.nodes if own.name in node.cluster_nodes & node.all_nodes]
@@ -188,8 +195,6 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
         return Done(_notes(membership, own))
     if coordinator.was_finished:
         return Done((_away(coordinator), *_notes(membership, own)))
-    if refusal := refusals.unexpected_members(membership, coordinator.cluster_nodes):
-        return refusal
     if apart := {
         pod: NotConnectedTo(coordinator.pod, _cause(membership, pod))
         for pod, name in inside.items()

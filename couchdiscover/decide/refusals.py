@@ -14,7 +14,10 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 MINIMUM = "3.3"
 """The oldest CouchDB that is supported."""
 
-NODENAME = "the pod's own fully qualified host name (NODENAME in the official image)"
+NODENAME = (
+    "the pod's own fully qualified host name (NODENAME in the official image, COUCHDB_NODENAME in "
+    "Bitnami's)"
+)
 
 
 def denied(refused: Sequence[LoginRefused]) -> Refuse | None:
@@ -51,8 +54,9 @@ def names(
         if several and "." not in host and ":" not in host and not _connects(node):
             return Refuse(
                 Unsafe,
-                f"{node.pod}'s Erlang name is {node.name}: Erlang connects no long names whose "
-                f"host has no dot, ever; start it with {NODENAME} before anything is stored",
+                f"{node.pod}'s Erlang name is {node.name}: Erlang connects no long names (-name) "
+                "whose host has no dot, ever, and Kubernetes gives pods no such short ones "
+                f"(-sname); start it with {NODENAME} before anything is stored",
             )
     for node in concerned:
         twins = [other.pod for other in nodes if other.name == node.name]
@@ -67,16 +71,28 @@ def names(
 
 def single(topology: Topology, nodes: Sequence[NodeView], *, allowed: bool) -> Refuse | None:
     """Nodes that are configured for themselves, among several."""
-    singles = [node.pod for node in nodes if node.single]
+    singles = [node for node in nodes if node.single]
     if not singles or len(topology.expected) == 1 or allowed:
         return None
+    alone = [node for node in singles if node.details is not None and node.details.single_node]
+    few = [node for node in singles if node.details is not None and node not in alone]
+    among = f"among {len(topology.expected)} that are to be one cluster"
+    if alone:
+        return Refuse(
+            Unsafe,
+            f"{_have(alone)} [couchdb] single_node = true {among}: each start makes system "
+            "databases on that node alone; remove that setting, and start without what it made",
+        )
+    setting = "[cluster] n = 1" if few else "[cluster] n = 1, or [couchdb] single_node = true,"
     return Refuse(
         Unsafe,
-        f"{', '.join(singles)} configured as a single node ([cluster] n = 1 or [couchdb] "
-        f"single_node = true) among {len(topology.expected)} that are to be one cluster: every "
-        "database would have one copy only; remove that setting and start it again, or insist on "
-        "one copy with --allow-one-copy",
+        f"{_have(singles)} {setting} {among}: every database would have one copy only; remove that "
+        "setting and start again, or insist on one copy with --allow-one-copy",
     )
+
+
+def _have(nodes: Sequence[NodeView]) -> str:
+    return f"{some([node.pod for node in nodes])} {'has' if len(nodes) == 1 else 'have'}"
 
 
 def split(found: Sequence[Cluster]) -> str:
@@ -190,11 +206,20 @@ def _held(cluster: Cluster) -> str:
 
 def _seed_remedy(membership: Membership, seeded: Collection[str]) -> str:
     """CouchDB makes the documents of its seeds anew at each boot: deleting them does not help."""
-    seed = min(seeded)
-    theirs = host_of(seed).partition(".")[2]
+    theirs = host_of(min(seeded)).partition(".")[2]
     own = next((host_of(node.name).partition(".")[2] for node in membership.view.nodes), "")
-    differ = f" (the seeds are in {theirs}, the nodes in {own})" if own and own != theirs else ""
+    they = "it comes" if len(seeded) == 1 else "they come"
+    them = "it" if len(seeded) == 1 else "them"
+    told = f"{they} from [cluster] seedlist, which brings {them} back at each boot"
+    if own == theirs:
+        return f"{told}: take {them} out of that setting, which is to name the {_pods(membership)}"
+    where = f"the seeds are in {theirs}" if theirs else "the seeds are short names"
     return (
-        f"they come from [cluster] seedlist, which brings them back at each boot{differ}: correct "
-        "that setting or NODENAME, so that the seeds are called as the nodes are"
+        f"{told} ({where}, the nodes in {own or 'none'}): correct that setting or NODENAME, so "
+        "that the seeds are called as the nodes are"
     )
+
+
+def _pods(membership: Membership) -> str:
+    expected = membership.topology.expected
+    return f"nodes of {expected[0].name} to {expected[-1].name} only" if expected else "nodes only"

@@ -40,7 +40,7 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
     """What to do now for the whole set."""
     topology, view = membership.topology, membership.view
     if not topology.expected:
-        return Done((f"StatefulSet {topology.statefulset} is scaled to 0: nothing is expected",))
+        return Done()
     if refusal := _refusal(membership, policy):
         return refusal
     waits: dict[str, Reason] = dict(membership.silent)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from couchdiscover.errors import UsageProblem
-from couchdiscover.kube.environment import ContainerEnvironment, Value, told_origin
+from couchdiscover.kube.environment import ContainerEnvironment, Value, told_origin, told_sources
 from couchdiscover.kube.objects import Object, as_dicts
 from couchdiscover.state.topology import Credentials
 
@@ -17,6 +17,11 @@ PAIRS = (
 
 _HASH = re.compile(r"-(hashed|pbkdf2)[-:]")
 """How CouchDB tells a hash from a password (src/couch/src/couch_passwords.erl)."""
+
+USER, PASSWORD = "user name", "password"
+
+_NOT_IN_INI = re.compile(r"^\s|\s$|[\n\r]|[ \t];")
+"""What CouchDB's reader of ini files takes out of a value (src/config/src/config.erl)."""
 
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
@@ -56,24 +61,51 @@ def container_credentials(
     where there is no administrator, NotYet or Denied where the objects cannot be read.
     """
     problems = []
-    for user_key, password_key in PAIRS:
-        user, password = environment.get(user_key), environment.get(password_key)
-        if user is None and password is None:
-            continue
+    for pair in PAIRS:
+        user, password = found = [environment.get(key) for key in pair]
         if user and password and user.text and password.text:
-            return _checked(user, password, password_key)
-        for key, value in ((user_key, user), (password_key, password)):
-            if value is None:
-                problems.append(f"{key} of container {container.get('name')} is not set")
-            elif not value.text:
-                problems.append(f"{key} ({value.source}) is empty")
-    raise UsageProblem("; ".join([_nowhere(container, halves, problems), *_next_door(others)]))
+            return _checked(user, password, pair[1], by_image=True)
+        if any(value or environment.entry(key) for key, value in zip(pair, found, strict=True)):
+            problems += [
+                _lacking(environment, container, key, value)
+                for key, value in zip(pair, found, strict=True)
+                if value is None or not value.text
+            ]
+        elif files := [f"{key}_FILE" for key in pair if environment.entry(f"{key}_FILE")]:
+            raise UsageProblem(f"no credentials: {_in_a_file(container, files)}")
+    told = [_nowhere(container, halves, problems)]
+    next_door = _next_door(others)
+    raise UsageProblem("; ".join([*told, *(next_door or ([] if problems else [_remedy("")]))]))
+
+
+def _in_a_file(container: Object, names: Sequence[str]) -> str:
+    return (
+        f"the file of {' and '.join(names)} in container {container.get('name')} cannot be read "
+        "from here: mount its Secret into couchdiscover's container, and set the same there"
+    )
+
+
+def _lacking(
+    environment: ContainerEnvironment, container: Object, key: str, value: Value | None
+) -> str:
+    """Why half of an administrator is not there, and where it was to come from."""
+    if value is not None:
+        return f"{key} ({value.source}) is empty"
+    of = f"of container {container.get('name')}"
+    if environment.entry(f"{key}_FILE"):
+        return f"{key} {of} is not set, and {_in_a_file(container, [f'{key}_FILE'])}"
+    entry = environment.entry(key)
+    if entry is not None and (origin := told_origin(entry)) != key:
+        return f"{key} {of} is not set ({origin.removeprefix(key).strip()}, optional, not there)"
+    return f"{key} {of} is not set"
 
 
 def _nowhere(container: Object, halves: list[str], problems: list[str]) -> str:
     if problems:
         told = ", and ".join(problems)
-        return f"no credentials: {told}; {_remedy()}" + (f" ({halves[0]})" if halves else "")
+        return f"no credentials: {told}; {_remedy(' there, or')}" + (
+            f" ({halves[0]})" if halves else ""
+        )
     keys = " or ".join(" and ".join(pair) for pair in PAIRS)
     return (
         f"no credentials: {keys} are neither in couchdiscover's own environment nor in that of "
@@ -81,24 +113,28 @@ def _nowhere(container: Object, halves: list[str], problems: list[str]) -> str:
     )
 
 
-def _remedy() -> str:
-    return "set both there, or in couchdiscover's own environment"
+def _remedy(where: str) -> str:
+    return f"set both{where} in couchdiscover's own environment"
+
+
+_LIKELY = re.compile(r"(COUCH|ADMIN|DB).*(USER|PASS|PWD)|(USER|PASS|PWD).*(COUCH|ADMIN|DB)")
+"""Names under which people hand an administrator to what sets CouchDB up."""
 
 
 def _next_door(others: Sequence[Object]) -> list[str]:
     """Which other containers of the pod have an administrator: the next thing to look at."""
     told = []
     for other in others:
-        entries = [
-            entry
+        origins = [
+            told_origin(entry)
             for entry in as_dicts(other.get("env"))
-            if any(entry.get("name") in pair for pair in PAIRS)
+            if _LIKELY.search(str(entry.get("name")).upper())
         ]
-        if entries:
-            found = ", ".join(told_origin(entry) for entry in entries)
+        origins += [f"all of {source}" for source in told_sources(other)]
+        if origins:
             told.append(
-                f"container {other.get('name')} has {found}: give couchdiscover the same in its "
-                "own environment"
+                f"container {other.get('name')} has {', '.join(origins)}: give couchdiscover the "
+                "administrator from there, in its own environment"
             )
     return told
 
@@ -121,10 +157,15 @@ def _own_value(environment: Mapping[str, str], key: str) -> Value | None:
 
 @dataclass(slots=True)
 class _Half:
-    """The user name or the password on its way."""
+    """The user name or the password on its way.
+
+    ``by_image`` is true where the official image has the same value, and writes it into a line of
+    an ini file.
+    """
 
     what: str
     value: Value
+    by_image: bool
     notes: list[str] = field(default_factory=list)
 
     def read(self) -> str:
@@ -132,11 +173,17 @@ class _Half:
         source = self.value.source
         text = self._without_line_break()
         if not text:
-            raise UsageProblem(f"the {self.what} ({source}) is empty")
+            raise UsageProblem(f"the {self.what} ({source}) is empty: set it")
         try:
             text.encode()
         except UnicodeEncodeError:
             raise UsageProblem(f"the {self.what} ({source}) is no UTF-8") from None
+        if self.by_image and _NOT_IN_INI.search(text):
+            self.notes.append(
+                f"the {self.what} ({source}) has what an ini file drops (a blank at an end, a line "
+                "break, or ` ;`), into which the official image writes it: CouchDB's is another "
+                "one; choose one without"
+            )
         return text
 
     def _without_line_break(self) -> str:
@@ -146,18 +193,20 @@ class _Half:
         if not at_end or at_end[-1].end() != len(text):
             return text
         text = text[: at_end[-1].start()]
-        told = (
-            f"the {self.what} ({source}) ends with a line break, which is left out, as in CouchDB"
-        )
-        self.notes.append(
-            f"{told}'s ini file; `echo -n`, or `kubectl create secret --from-literal`, makes it "
-            "without"
-        )
+        told = f"the {self.what} ({source}) ends with a line break, which is left out"
+        makes = "`echo -n`, or `kubectl create secret --from-literal`, makes it without"
+        if self.what == USER and self.by_image:
+            self.notes.append(
+                f"{told} here; but in CouchDB's ini file it parts the name from the password, and "
+                f"CouchDB does not start without an administrator: {makes}"
+            )
+        else:
+            self.notes.append(f"{told}, as in CouchDB's ini file; {makes}")
         return text
 
 
-def _checked(user: Value, password: Value, password_key: str) -> Found:
-    halves = [_Half("user name", user), _Half("password", password)]
+def _checked(user: Value, password: Value, password_key: str, *, by_image: bool = False) -> Found:
+    halves = [_Half(USER, user, by_image), _Half(PASSWORD, password, by_image)]
     name, word = (half.read() for half in halves)
     if ":" in name:
         raise UsageProblem(

@@ -35,6 +35,11 @@ from couchdiscover.state.settings import MAX_SIZE, ClusterState, Settings, parse
 from couchdiscover.state.topology import Address, Credentials, Pod, Scope, Topology
 
 COOKIE_VARIABLES = ("ERLANG_COOKIE", "COUCHDB_ERLANG_COOKIE")
+NO_COOKIE = (
+    "no Erlang cookie is set (COUCHDB_ERLANG_COOKIE): the official image then makes a random one "
+    "in each container, and such nodes never connect, or not after a restart; the default one of "
+    "other images lets anyone in who reaches their ports"
+)
 SECRET_VARIABLE = "COUCHDB_SECRET"  # noqa: S105 - the name of a variable
 SIZE_VARIABLE = "COUCHDB_CLUSTER_SIZE"
 FLAG_VARIABLES = ("ERL_FLAGS", "ERL_AFLAGS", "ERL_ZFLAGS")
@@ -195,7 +200,9 @@ class Discovery:
                 for pod in pods
             )
         self._check_repair_from(pods)
-        self._check_cookie(container, len(pods))
+        cookie_set = self._sets_cookie(container)
+        if cookie_set is False and len(pods) > 1:
+            self._warn(NO_COOKIE)
         intended = self.sets_secret(container) is not False
         return Topology(
             namespace=target.namespace,
@@ -214,6 +221,7 @@ class Discovery:
             secret_intended=intended,
             volumes_persistent=found.volumes_persistent(container),
             ipv6_only=self._is_ipv6_only(endpoints, service),
+            cookie_set=cookie_set,
         )
 
     # --- the StatefulSet ---
@@ -299,23 +307,21 @@ class Discovery:
             f"{self.target.statefulset} ({pods[0].name} to {pods[-1].name})"
         )
 
-    def _check_cookie(self, container: Object, nodes: int) -> None:
+    def _sets_cookie(self, container: Object) -> bool | None:
+        """Whether the template gives the nodes an Erlang cookie; None where it cannot be told."""
         environment = self._environment(container)
-        if nodes <= 1 or environment.mentions(*COOKIE_VARIABLES) or _has_flags_file(container):
-            return
+        if environment.mentions(*_cookie_variables(container)):
+            return True
+        if _has_flags_file(container):
+            return None
         flags = [environment.literal(name) for name in FLAG_VARIABLES]
         words = [word for key in ("command", "args") for word in _texts(container.get(key))]
-        if None in flags or any(  # by reference, or in a file: then it is not known
-            option in (text or "")
-            for text in [*flags, *words]
-            for option in ("-setcookie", "-args_file")
-        ):
-            return
-        self._warn(
-            "no Erlang cookie is set (COUCHDB_ERLANG_COOKIE): nodes with the default cookie let "
-            "anyone in who reaches their ports, and those with a random one do not connect after "
-            "a restart"
-        )
+        texts = [text or "" for text in (*flags, *words)]
+        if any("-setcookie" in text for text in texts):
+            return True
+        if None in flags or any("-args_file" in text for text in texts):
+            return None  # by reference, or in a file
+        return False
 
     def _warn(self, text: str) -> None:
         self._warnings[text] = None
@@ -396,7 +402,8 @@ class Discovery:
             "spec.serviceName" if said else "spec.serviceName is empty, so the StatefulSet's name"
         )
         fitting = self._fitting(found)
-        return f"Service {name} ({where}) is not there" + (fitting and f"; {fitting}")
+        wanted = f"make one with clusterIP: None that selects {told_labels(found.labels)}"
+        return f"Service {name} ({where}) is not there; {fitting or wanted}"
 
     def _judge(self, name: str, obj: Object, found: StatefulSetObject) -> "_Service":
         problem = None
@@ -413,6 +420,12 @@ class Discovery:
                 f"Service {name} (spec.serviceName) is not headless, so the pods have no names of "
                 "their own: it must have clusterIP: None, and be made anew for that"
             ) + (fitting and f"; {fitting}")
+        elif not found.spec.get("serviceName"):
+            problem = (
+                f"StatefulSet {found.name} names no Service (spec.serviceName), so the pods have "
+                f"no names of their own: it must name {name}, and be made anew for that "
+                "(kubectl delete --cascade=orphan keeps the pods and their volumes)"
+            )
         return _Service(name, problem, blind, only_ipv6(obj))
 
     def _fitting(self, found: StatefulSetObject) -> str:
@@ -424,7 +437,10 @@ class Discovery:
         ]
         if not names:
             return ""
-        return f"headless and selecting these pods: {', '.join(sorted(names)[:3])}"
+        return (
+            f"headless and selecting these pods: {', '.join(sorted(names)[:3])}, which "
+            "spec.serviceName and NODENAME could name"
+        )
 
     def _is_ipv6_only(self, endpoints: Endpoints, service: "_Service") -> bool:
         """By the addresses that are published, else the Service's, else those of the own pod."""
@@ -533,6 +549,13 @@ def _has_flags_file(container: Object) -> bool:
         path.endswith((".erlang.cookie", "vm.args")) or path.rstrip("/") == "/opt/couchdb/etc"
         for path in paths
     )
+
+
+def _cookie_variables(container: Object) -> tuple[str, ...]:
+    """What gives a cookie. Bitnami's image takes the sessions' secret (its libcouchdb.sh)."""
+    if "bitnami" in str(container.get("image")):
+        return (*COOKIE_VARIABLES, SECRET_VARIABLE)
+    return COOKIE_VARIABLES
 
 
 def _texts(value: object) -> list[str]:

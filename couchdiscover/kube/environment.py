@@ -34,6 +34,12 @@ def told_origin(entry: Mapping[str, Any]) -> str:
     return str(name)
 
 
+def told_sources(container: Mapping[str, Any]) -> list[str]:
+    """The Secrets that a container takes all its keys from (``envFrom``), in words."""
+    references = [entry.get("secretRef") for entry in _dicts(container.get("envFrom"))]
+    return [f"Secret {ref.get('name')}" for ref in references if isinstance(ref, dict)]
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A variable's value and the object that it came from, in words."""
@@ -62,13 +68,17 @@ class ContainerEnvironment:
         """Whether an entry of such a name is there, or ``envFrom`` may bring one; reads nothing."""
         return bool(self._env_from) or any(entry.get("name") in names for entry in self._env)
 
+    def entry(self, name: str) -> Mapping[str, Any] | None:
+        """The entry of ``env`` that counts, where there is one; reads nothing."""
+        return next((e for e in reversed(self._env) if e.get("name") == name), None)
+
     def literal(self, name: str) -> str | None:
         """The value as it is written down, None where it is by reference; reads nothing."""
-        entries = [entry for entry in self._env if entry.get("name") == name]
-        if not entries:
+        entry = self.entry(name)
+        if entry is None:
             return ""
-        value = entries[-1].get("value")
-        if value is None and "valueFrom" in entries[-1]:
+        value = entry.get("value")
+        if value is None and "valueFrom" in entry:
             return None
         return None if _REFERENCE.search(str(value or "")) else str(value or "")
 
@@ -141,7 +151,10 @@ class ContainerEnvironment:
             return Value(data[key], f"{where}, {kind} {name}")
         if optional:
             return None
-        raise UsageProblem(f"{kind} {name} has no key {key!r}, from which {where} is taken")
+        raise UsageProblem(
+            f"{kind} {name} has no key {key!r}, from which {where} is taken: add it, or name the "
+            "key that it has"
+        )
 
     def _from_objects(self, variable: str) -> Value | None:
         for entry in reversed(self._env_from):

@@ -151,7 +151,7 @@ class StatefulSetObject:
         which = f"no container {wanted}" if wanted else "no container named couchdb"
         raise UsageProblem(
             f"StatefulSet {self.name} has {which}, only {', '.join(sorted(by_name)) or 'none'}; "
-            "name CouchDB's with --container"
+            "name CouchDB's with --container (COUCHDISCOVER_CONTAINER)"
         )
 
     def others(self, container: Object) -> list[Object]:

@@ -26,6 +26,12 @@ from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of a decoded answer: ``_membership`` of a thousand nodes has 0.2 MB, a Secret at most 1."""
 
+REFUSED = "refuses connections"
+CLOSED = "closed the connection without an answer"
+NOT_ACCEPTED = "has a TLS certificate that is not accepted"
+NO_TLS = "fails at TLS"
+"""What ``explain`` begins with, where the next thing to look at is known."""
+
 CONNECT_SECONDS = 3.0
 """Seconds for a connection to come about: pods are near, and one that is gone swallows packets."""
 
@@ -274,15 +280,15 @@ def explain(error: BaseException) -> str:
     for cause in causes:
         match cause:
             case ConnectionRefusedError():
-                return "refuses connections"
+                return REFUSED
             case socket.gaierror():
                 return "has a name that does not resolve"
             case ssl.SSLCertVerificationError():
-                return f"has a TLS certificate that is not accepted: {cause.verify_message}"
+                return f"{NOT_ACCEPTED}: {cause.verify_message}"
             case ssl.SSLError():
-                return f"fails at TLS: {cause.reason or 'none is spoken there'}"
+                return f"{NO_TLS}: {cause.reason or 'none is spoken there'}"
             case http.client.RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
-                return "closed the connection without an answer"
+                return CLOSED
             case http.client.IncompleteRead() | http.client.HTTPException():
                 return "does not speak HTTP properly"
             case AnswerTooLarge():

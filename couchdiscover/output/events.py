@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from couchdiscover.decide.findings import Finding
+from couchdiscover.net.http import CLOSED, NO_TLS, NOT_ACCEPTED, REFUSED
 from couchdiscover.output.log import LOGGER
 from couchdiscover.output.report import Record
 from couchdiscover.state.nodes import ClusterView, NodeView
-from couchdiscover.state.reasons import CopiesFilling, Reason, Reasons
+from couchdiscover.state.reasons import CopiesFilling, Reason, Reasons, Silent
 from couchdiscover.state.steps import Step
 from couchdiscover.state.topology import Scope, Topology
 
@@ -69,10 +70,16 @@ class Narrator:
     def waiting(self, reasons: Reasons) -> None:
         """Says what is waited for, where that is new. A reason without a pod stands for itself."""
         self._waiting = {p: r for p, r in self._waiting.items() if p in reasons}
-        for pod, reason in list(reasons.items())[:TOLD]:
-            if self._waiting.get(pod) != str(reason) and not self._advances(pod, reason):
-                LOGGER.info(f"waiting for {pod} {reason}" if pod else f"waiting: {reason}")
-                self._waiting[pod] = str(reason)
+        new = {
+            pod: reason
+            for pod, reason in reasons.items()
+            if self._waiting.get(pod) != str(reason) and not self._advances(pod, reason)
+        }
+        for line in together({pod: reason for pod, reason in new.items() if pod})[:TOLD]:
+            LOGGER.info(f"waiting for {line}")
+        if "" in new:
+            LOGGER.info(f"waiting: {new['']}")
+        self._waiting |= {pod: str(reason) for pod, reason in new.items()}
         self._waiting |= {
             pod: str(reason)
             for pod, reason in reasons.items()
@@ -148,9 +155,50 @@ class Narrator:
 
 def told(reasons: Mapping[str, Reason]) -> str:
     """What is waited for, in one sentence."""
-    waited = [f"{pod} {reason}" for pod, reason in reasons.items() if pod]
+    waited = together({pod: reason for pod, reason in reasons.items() if pod})
     plain = [str(reason) for pod, reason in reasons.items() if not pod]
     return "; ".join(plain) or f"waiting for {listed(waited)}"
+
+
+def together(reasons: Reasons, verb: str = "") -> list[str]:
+    """Reasons by pod, behind their pods' names: one that several pods have is said once, of all.
+
+    ``verb`` stands between them, in the singular.
+    """
+    pods: dict[str, list[str]] = {}
+    for pod, reason in reasons.items():
+        pods.setdefault(str(reason), []).append(pod)
+    lines = []
+    for text, names in pods.items():
+        words = verb if len(names) == 1 else verb.removesuffix("s")
+        lines.append(" ".join(filter(None, (_named(names), words, text))))
+    return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return ", ".join(names[:TOLD]) + more
+
+
+_QUESTIONS = {
+    REFUSED: (
+        "is CouchDB up there, at this port (--port), and bound to the pod's address and not to "
+        "127.0.0.1 ([chttpd] bind_address)?"
+    ),
+    CLOSED: "is https spoken there (--scheme https), or is it another port (--port)?",
+    NOT_ACCEPTED: "does --ca-file name the certificates that CouchDB's is signed by?",
+    NO_TLS: "is http spoken there (--scheme http), or is it another port (--port)?",
+}
+
+
+def questions(reasons: Iterable[Reason]) -> list[str]:
+    """What to look at where nodes are silent, once for all of them."""
+    problems = [reason.problem for reason in reasons if isinstance(reason, Silent)]
+    return [
+        question
+        for start, question in _QUESTIONS.items()
+        if any(problem.startswith(start) for problem in problems)
+    ]
 
 
 def told_steps(steps: Iterable[Step]) -> str:

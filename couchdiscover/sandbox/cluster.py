@@ -11,7 +11,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from couchdiscover.sandbox import controllers
-from couchdiscover.sandbox.companions import is_own
+from couchdiscover.sandbox.companions import in_template, is_own
 from couchdiscover.sandbox.couchdb import Network, Node
 from couchdiscover.sandbox.couchdb.config import LOOPBACK
 from couchdiscover.sandbox.http import Loop, Request, Response, Server, Wire
@@ -29,6 +29,7 @@ from couchdiscover.sandbox.kubelet import (
     NotStartedError,
     environment,
     expand,
+    mounted_file,
     mounts,
     run_copies,
     volumes,
@@ -37,12 +38,15 @@ from couchdiscover.sandbox.kubernetes import KubernetesApi, kubeconfig
 from couchdiscover.sandbox.loopback import Addresses, is_free
 from couchdiscover.sandbox.manifests import HOST_NAME, revision, statefulset_status
 from couchdiscover.sandbox.reading import Manifests, mapping, mappings
+from couchdiscover.sandbox.scripts import databases_made
 
 Object = dict[str, Any]
 
 Tls = ssl.SSLContext | None
 
 HTTP_PORT, HTTPS_PORT = 5984, 6984
+HOST_ADDRESS = "192.0.2.1"
+"""That of the Kubernetes node that everything runs on: one for documentation (RFC 5737)."""
 CONTROL_SECONDS = 0.2
 """How often the controllers look again."""
 SETTLE_ROUNDS = 100
@@ -89,6 +93,8 @@ class Pod:
     port: int = 0
     trouble: str = ""
     ready: bool = False
+    unready_because: str = ""
+    """What its readinessProbe was answered, in words, where it fails."""
     waits: bool = False
     """Whether something in it has not ended that must end before it can be Ready."""
     tls: Tls = field(default=None, repr=False)
@@ -138,6 +144,12 @@ class PodSet:
     def pod_spec(self) -> Object:
         """The spec of its template."""
         return mapping(mapping(self.spec.get("template")).get("spec"))
+
+    @property
+    def others(self) -> list[Object]:
+        """The ordinary containers beside CouchDB's."""
+        own = (self.container or {}).get("name")
+        return [c for c in mappings(self.pod_spec.get("containers")) if c["name"] != own]
 
     @property
     def is_sidecar(self) -> bool:
@@ -357,7 +369,12 @@ class Cluster:
         bare, _, _query = path.partition("?")
         request = Request("GET", path, bare, {}, headers, b"", client=pod.address)
         answer = self._loop.run(node.handle(request))
-        return isinstance(answer, Response) and 200 <= answer.status < 400
+        status = answer.status if isinstance(answer, Response) else 0
+        succeeds = 200 <= status < 400
+        pod.unready_because = (
+            "" if succeeds else f"its readinessProbe, GET {path}, is answered {status or 'nothing'}"
+        )
+        return succeeds
 
     def _publish(self) -> None:
         """Has the API, and DNS, show what there is now; only what has changed is written."""
@@ -443,6 +460,8 @@ class Cluster:
             shown["status"] = {"phase": "Pending"}
             raise
         pod.variables = environment(container, shown, self.manifests)
+        if HOST_ADDRESS in pod.variables.values():
+            self.note("all pods are on one machine here, and have one status.hostIP")
         reads_all = True
         for init in mappings(pod.set.pod_spec.get("initContainers")):
             if init["name"] == container["name"]:
@@ -456,7 +475,8 @@ class Cluster:
         mounted: list[Mount] = mounts(container, filled, pod.variables)
         arguments = [expand(str(word), pod.variables) for word in container.get("args") or ()]
         hosts = (self._full_host(pod.set, pod.name), pod.name)
-        how = pod.boot = boot(container, pod.variables, arguments, mounted, hosts)
+        how = boot(container, pod.variables, arguments, mounted, hosts)
+        how = pod.boot = replace(how, makes=(*how.makes, *self._made_beside(pod.set, container)))
         for note in how.notes:
             self.note(note)
         if how.crash:
@@ -468,6 +488,25 @@ class Cluster:
             given = how.settings["ssl"].get("port", "")
             pod.https_port = int(given) if given.isdigit() else HTTPS_PORT
             pod.tls = self._certified(how.settings["ssl"], mounted)
+
+    def _made_beside(self, found: PodSet, container: Object) -> tuple[str, ...]:
+        """System databases that a hook, or another container, makes on each node with curl."""
+        hook = mapping(mapping(container.get("lifecycle")).get("postStart"))
+        where = f"postStart of container {container['name']}"
+        places = [(f"container {other['name']}", other) for other in found.others]
+        if hook and where not in {companion.where for companion in in_template(found.object)}:
+            places.append((where, mapping(hook.get("exec"))))
+        made: dict[str, None] = {}
+        for place, script in places:
+            names = databases_made(
+                [str(word) for key in ("command", "args") for word in script.get(key) or ()]
+            )
+            made |= dict.fromkeys(names)
+            if names:
+                self.note(f"{place} is not played, but for what it makes: {', '.join(names)}")
+            elif place == where:
+                self.note(f"{place} is not played")
+        return tuple(made)
 
     def _make_node(self, pod: Pod, how: Boot) -> Node:
         settings = {section: dict(values) for section, values in how.settings.items()}
@@ -497,6 +536,8 @@ class Cluster:
             seedlist=tuple(seed.strip() for seed in seeds.split(",") if seed.strip()),
             ini=settings,
             version=how.version,
+            zone=how.zone,
+            short_names=how.short_names,
             address=pod.address,
             port=pod.port,
             running=False,
@@ -527,6 +568,8 @@ class Cluster:
         if node is None or self._loop is None:
             return
         node.start()
+        for name in pod.boot.makes if pod.boot else ():
+            node.make_database(name)
         bind = node.config.get("chttpd", "bind_address")
         if bind in (None, *LOOPBACK):
             self.note(
@@ -559,7 +602,7 @@ class Cluster:
 
     def _certified(self, values: Mapping[str, str], mounted: Sequence[Mount]) -> Tls:
         """What CouchDB serves https with, where its certificate and key are in the manifests."""
-        texts = [_mounted_file(mounted, values.get(key, "")) for key in ("cert_file", "key_file")]
+        texts = [mounted_file(mounted, values.get(key, "")) for key in ("cert_file", "key_file")]
         if None in texts or self._folder is None:
             self.note("https is not played: its certificate or key is not in the manifests")
             return None
@@ -592,8 +635,10 @@ class Cluster:
     # --- names and objects ---
 
     def _full_host(self, found: PodSet, pod: str) -> str:
-        place = [pod, *([found.service] if found.service else []), found.namespace, "svc"]
-        return ".".join([*place, self.domain])
+        """What ``hostname -f`` says: without a Service a pod has its short name only."""
+        if not found.service:
+            return pod
+        return ".".join([pod, found.service, found.namespace, "svc", self.domain])
 
     def _named_domain(self) -> str | None:
         """The cluster's domain by NODENAME, as far as it is written down."""
@@ -642,19 +687,9 @@ class Cluster:
                 "phase": "Running",
                 "podIP": address,
                 "podIPs": [{"ip": address}],
-                "hostIP": "127.0.0.1",
+                "hostIP": HOST_ADDRESS,
             },
         }
-
-
-def _mounted_file(mounted: Sequence[Mount], path: str) -> str | None:
-    for mount in mounted:
-        if mount.is_file and path == mount.path:
-            return mount.files[""]
-        inside = path.removeprefix(f"{mount.path}/")
-        if inside != path and inside in mount.files:
-            return mount.files[inside]
-    return None
 
 
 def _declared(container: Mapping[str, Any]) -> list[int]:

@@ -25,6 +25,11 @@ def is_headless(service: Mapping[str, Any]) -> bool:
     return bool(service.get("spec", {}).get("clusterIP") == "None")
 
 
+def is_ipv6_only(service: Mapping[str, Any]) -> bool:
+    """Whether the pods are published by IPv6 addresses alone."""
+    return bool(service.get("spec", {}).get("ipFamilies") == ["IPv6"])
+
+
 def selects(service: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
     """Whether a Service is meant for a pod: one without a selector is for none."""
     selector = service.get("spec", {}).get("selector") or {}

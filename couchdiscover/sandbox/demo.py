@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from couchdiscover.sandbox import command
 from couchdiscover.sandbox.box import Sandbox
 
 USER = "admin"
@@ -56,14 +56,8 @@ class Stage:
         own = {key: value for key, value in os.environ.items() if not key.startswith("COUCHD")}
         environment = {**own, **self.box.environment(), **({} if quiet else self.environment)}
         sink = subprocess.DEVNULL if quiet else None
-        return subprocess.run(
-            [sys.executable, "-m", "couchdiscover", "run", "--timeout", "60s"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            check=False,
-        ).returncode
+        words = ["run", "--timeout", "60s"]
+        return command.run(words, environment, stdout=sink, stderr=sink)
 
     def post(self, pod: str, path: str, body: object) -> None:
         """A request made by hand, as a script would."""
@@ -146,16 +140,17 @@ SCENARIOS = {
 }  # fmt: skip
 
 
-def play(name: str, nodes: int, say: Say) -> int:
+def play(name: str, nodes: int, say: Say, *, pace: float = 1.0) -> int:
     """Plays a scenario; 0 where the command did what it must, else 1.
 
-    With COUCHDB_HOME in the environment the nodes are real ones of that CouchDB release.
+    ``pace`` multiplies CouchDB's simulated delays. With COUCHDB_HOME in the environment the nodes
+    are real ones of that CouchDB release.
     """
     scenario = SCENARIOS[name]
     home = os.environ.get("COUCHDB_HOME", "").split(os.pathsep)[0]
     kind = f"real CouchDB nodes ({home})" if home else "simulated CouchDB nodes"
     say(f"Setting up a Kubernetes API and {nodes} {kind} on loopback ...")
-    with _stage(scenario, nodes, Path(home) if home else None, say) as stage:
+    with _stage(scenario, nodes, Path(home) if home else None, say, pace) as stage:
         for pod in stage.box.pods:
             host, port = stage.box.address(pod)
             say(f"  {pod}  http://{host}:{port}")
@@ -180,6 +175,10 @@ def _perform(stage: Stage, wanted: int, what: str) -> bool:
 
 
 @contextmanager
-def _stage(scenario: Scenario, nodes: int, real: Path | None, say: Say) -> Iterator[Stage]:
-    with Sandbox(nodes, user=USER, password=PASSWORD, running=scenario.running, real=real) as box:
+def _stage(
+    scenario: Scenario, nodes: int, real: Path | None, say: Say, pace: float
+) -> Iterator[Stage]:
+    with Sandbox(
+        nodes, user=USER, password=PASSWORD, running=scenario.running, real=real, pace=pace
+    ) as box:
         yield Stage(box, say, scenario.environment)

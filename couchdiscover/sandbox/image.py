@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from couchdiscover.sandbox.kubelet import Mount
+from couchdiscover.sandbox import bitnami, scripts
+from couchdiscover.sandbox.kubelet import Mount, expand
 
 NEWEST = "3.5.2"
 """What a tag that names no whole version is taken for, where it allows it."""
@@ -28,6 +29,8 @@ _OFFICIAL = re.compile(r"((index\.)?docker\.io/)?(library/|apache/)?couchdb")
 _COUCHDB = re.compile(r"(.*/)?couchdb-?[0-9.]*")
 
 ETC = "/opt/couchdb/etc"
+ZONE_SINCE = (3, 5, 1)
+"""Since when CouchDB takes its zone from COUCHDB_ZONE."""
 COOKIE_SINCE = (3, 2)
 """Since when the image acts on COUCHDB_ERLANG_COOKIE (the chart's values.yaml: 3.2.1)."""
 
@@ -40,6 +43,7 @@ class Image:
     is_couchdb: bool
     is_official: bool
     note: str = ""
+    is_bitnami: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,10 @@ class Boot:
     notes: tuple[str, ...] = ()
     reads_all: bool = True
     """Whether everything that may configure it is known."""
+    zone: str | None = None
+    short_names: bool = False
+    makes: tuple[str, ...] = ()
+    """Databases that are made on it at its first start."""
 
     @property
     def is_distributed(self) -> bool:
@@ -84,10 +92,13 @@ def parse_image(reference: str) -> Image:
         if not is_known:
             what = f"the digest {digest[:19]}…" if digest else f"the tag {tag or 'latest'}"
             notes.append(f"{what} names no version of CouchDB: taken for {version}")
-    if not official:
+    is_bitnami = bitnami.IMAGE.fullmatch(repository) is not None
+    if is_bitnami:
+        notes.append("it is Bitnami's: played by its variables")
+    elif not official:
         notes.append("it is not the official image: played as if it were")
     note = f"image {reference}: {'; '.join(notes)}" if notes else ""
-    return Image(version, is_couchdb, official, note)
+    return Image(version, is_couchdb, official, note, is_bitnami)
 
 
 def parse_ini(text: str) -> dict[str, dict[str, str]]:
@@ -122,19 +133,33 @@ def boot(
     image = parse_image(str(container.get("image") or ""))
     release = tuple(int(part) for part in image.version.split("."))
     notes = [image.note] if image.note else []
-    files, unknown, crash = _configuration(mounted)
+    makes: tuple[str, ...] = ()
+    etc = bitnami.ETC if image.is_bitnami else ETC
+    files, unknown, crash = _configuration(mounted, etc)
     notes += unknown
+    extra: list[str] = []
     if container.get("command"):
+        words = [expand(str(word), variables) for word in container["command"]]
+        variables, extra = scripts.settings(" ".join([*words, *arguments]), variables, hosts)
         notes.append(
-            f"container {container['name']} has a command of its own, which is not played: it is "
-            "taken to start CouchDB as the image's entry point does"
+            f"container {container['name']} has a command of its own, which is not played but for "
+            "the NODENAME and the Erlang flags that it sets: it is taken to start CouchDB as the "
+            "image's entry point does"
         )
-        crash = ""
+        arguments, crash = (), ""
+    if image.is_bitnami:
+        variables = bitnami.as_official(bitnami.with_files(variables, mounted))
+        makes = (
+            scripts.SYSTEM_DBS if variables.get("COUCHDB_CREATE_DATABASES", "yes") == "yes" else ()
+        )
+        files.setdefault("default.d/10-bitnami.ini", bitnami.ini(variables))
+        if not crash and not variables.get("COUCHDB_PASSWORD"):
+            crash = "the image ends at once: COUCHDB_PASSWORD is not set, or empty"
     docker = posixpath.join("local.d", "docker.ini")
     local = [text for path, text in files.items() if path == "local.ini" or _is_local(path)]
-    added = _additions(variables, local, release)
-    files[docker] = files.get(docker, "") + added
-    if not crash and release >= (3, 0) and not container.get("command") and not _has_admin(files):
+    files[docker] = files.get(docker, "") + _additions(variables, local, release)
+    is_plain = release >= (3, 0) and not container.get("command")
+    if not crash and is_plain and not _has_admin(files):
         crash = (
             "the image ends at once without an administrator: COUCHDB_USER and COUCHDB_PASSWORD "
             f"are not both set in container {container['name']}"
@@ -144,7 +169,12 @@ def boot(
         if path.endswith(".ini"):
             for section, values in parse_ini(files[path]).items():
                 settings.setdefault(section, {}).update(values)
-    flags = _flags(files.get("vm.args", ""), variables, arguments)
+    if not crash and is_plain and not settings.get("admins"):
+        crash = (
+            "CouchDB ends at once: its ini files make no administrator ([admins] NAME = PASSWORD, "
+            "in one line: is a line break in COUCHDB_USER?)"
+        )
+    flags = _flags(files.get("vm.args", ""), variables, [*arguments, *extra])
     name, problem = _name(flags, hosts)
     cookie = next((value for flag, value in flags if flag == "-setcookie" and value), None)
     if cookie is None and release >= COOKIE_SINCE:
@@ -157,16 +187,23 @@ def boot(
         crash=crash or problem,
         notes=tuple(notes),
         reads_all=image.is_official and not unknown and not container.get("command"),
+        zone=(variables.get("COUCHDB_ZONE") or None) if release >= ZONE_SINCE else None,
+        short_names=any(flag == "-sname" for flag, _ in flags),
+        makes=makes,
     )
 
 
-def _configuration(mounted: Sequence[Mount]) -> tuple[dict[str, str], list[str], str]:
+def _configuration(
+    mounted: Sequence[Mount], etc: str = ETC
+) -> tuple[dict[str, str], list[str], str]:
     """The files below etc, what of it is unknown, and why the entry point would fail."""
     files = {"default.d/10-docker-default.ini": "[chttpd]\nbind_address = any\n"}
+    if etc != ETC:
+        files = {}
     notes = []
     crash = ""
     for mount in mounted:
-        inside = posixpath.relpath(mount.path, ETC)
+        inside = posixpath.relpath(mount.path, etc)
         if inside.startswith(".."):
             continue
         below = "" if inside == "." else f"{inside}/"
@@ -264,7 +301,11 @@ def _name(flags: Sequence[tuple[str, str]], hosts: tuple[str, str]) -> tuple[str
         given = next((value for flag, value in flags if flag == wanted and value), None)
         if given is None:
             continue
+        if wanted == "-name" and "@" not in given and "." not in host:
+            return given, f"Erlang does not start with -name {given}: {host} is no full host name"
         name = given if "@" in given else f"{given}@{host}"
+        if wanted == "-sname" and "." in name.partition("@")[2]:
+            return name, f"Erlang does not start with -sname {name}: a short name has no dot"
         if name.count("@") != 1 or not all(name.split("@")) or re.search(r"\s", name):
             return name, f"Erlang does not start with the name {name!r}: it takes one name@host"
         return name, ""

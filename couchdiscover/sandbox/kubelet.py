@@ -268,6 +268,17 @@ def mounts(
     return sorted(found, key=lambda mount: mount.path.count("/"))
 
 
+def mounted_file(mounted: Sequence[Mount], path: str) -> str | None:
+    """What a mounted file holds."""
+    for mount in mounted:
+        if mount.is_file and path == mount.path:
+            return mount.files[""]
+        inside = path.removeprefix(f"{mount.path}/")
+        if inside != path and inside in mount.files:
+            return mount.files[inside]
+    return None
+
+
 def run_copies(
     container: Mapping[str, Any], filled: Mapping[str, Volume], variables: Mapping[str, str]
 ) -> bool:

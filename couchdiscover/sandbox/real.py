@@ -27,11 +27,18 @@ _GUARD = 'read -r _ || kill -KILL "-$1"'
 """Waits for the end of its standard input, which comes when we end, in whatever way."""
 
 
+class NoReleaseError(FileNotFoundError):
+    """Where a CouchDB release was said to be, there is none."""
+
+
 def program(home: Path) -> Path:
-    """What starts CouchDB in a release; raises FileNotFoundError where it holds none."""
+    """What starts CouchDB in a release; raises NoReleaseError where it holds none."""
     found = home / "bin" / "couchdb"
     if not found.is_file():
-        raise FileNotFoundError(f"no CouchDB in {home}: {found} is missing")
+        raise NoReleaseError(
+            f"no CouchDB in {home}: {found} is missing; COUCHDB_HOME names the folder of a "
+            "release, the one with bin/couchdb and etc/ in it"
+        )
     return found
 
 
@@ -39,7 +46,7 @@ class RealNetwork:
     """What real nodes share: the release, a folder, the hosts file, the port of the distribution.
 
     ``hosts`` maps host names to loopback addresses; it must know every node there will be. Raises
-    FileNotFoundError where ``home`` (the folder that is called COUCHDB_HOME) holds no CouchDB.
+    NoReleaseError where ``home`` (the folder that is called COUCHDB_HOME) holds no CouchDB.
     """
 
     def __init__(
@@ -67,7 +74,7 @@ class RealNode:
     """One real node. The arguments are those of the simulated ``Node``, as far as they apply.
 
     The configuration is the release's, with what the official image's environment would add on top.
-    ``home`` is a release of this node's own. Raises FileNotFoundError where that is none. With a
+    ``home`` is a release of this node's own. Raises NoReleaseError where that is none. With a
     ``certificate``, a PEM file of its key and its chain, ``port`` is where it serves https; that of
     http is another one then. ``arguments`` are further lines of vm.args.
     """
@@ -230,7 +237,7 @@ class RealNode:
     def upgrade(self, home: Path) -> None:
         """Is of another release from the next start on: data kept, configuration made anew.
 
-        Raises RuntimeError while it is running, FileNotFoundError where there is no release.
+        Raises RuntimeError while it is running, NoReleaseError where there is no release.
         """
         if self.running:
             raise RuntimeError(f"{self.name} is running")

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -13,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from couchdiscover.sandbox import companions
+from couchdiscover.sandbox import command, companions
 from couchdiscover.sandbox.cluster import Cluster, Pod, PodSet, couchdb_container
 from couchdiscover.sandbox.companions import Companion
-from couchdiscover.sandbox.controllers import is_headless
+from couchdiscover.sandbox.controllers import is_headless, is_ipv6_only
 from couchdiscover.sandbox.couchdb import Node
 from couchdiscover.sandbox.http import Request, Response
 from couchdiscover.sandbox.image import parse_image
 from couchdiscover.sandbox.kubelet import NotStartedError, environment, expand
-from couchdiscover.sandbox.reading import Manifests, read
+from couchdiscover.sandbox.reading import WORKLOADS, Manifests, read
 
 Say = Callable[[str], None]
 
@@ -178,6 +177,10 @@ class Stage:
                 f"  The nodes of StatefulSets {', '.join(self.by_hand)} are under the same "
                 "Service: all begin as one cluster, joined by hand (--fresh: apart)."
             )
+        apart = [found.name for found in cluster.sets if found.container is not None]
+        apart = [name for name in apart if name not in (cluster.chosen.name, *self.by_hand)]
+        if apart:
+            say(f"  StatefulSets with CouchDB that begin apart from it: {', '.join(apart)}.")
         say("What is not known here, or taken for granted:")
         say(f"  - {_NEVER}")
         for note in [*cluster.notes, *self._hints()]:
@@ -234,18 +237,30 @@ class Stage:
                     "specification its pods then have no names; so it is played (CoreDNS knows the "
                     "names of Ready pods all the same)"
                 )
-        own = chosen.container["name"] if chosen.container else None
-        idle = [
-            c["name"]
-            for c in chosen.pod_spec.get("containers") or ()
-            if c["name"] != own and not companions.is_own(c)
-        ]
+            if named == (chosen.namespace, chosen.service) and is_ipv6_only(service):
+                hints.append(
+                    "IPv6: the pods have IPv4 addresses here (Erlang's distribution goes by IPv6 "
+                    "only with -proto_dist inet6_tcp in ERL_FLAGS)"
+                )
+        if chosen.pod_spec.get("hostNetwork"):
+            hints.append("hostNetwork: each pod has an address of its own here")
+        idle = [c["name"] for c in chosen.others if not companions.is_own(c)]
         if idle:
             hints.append(f"what the other containers do ({', '.join(idle)})")
-        aside = self.cluster.manifests.aside
+        aside = [*self._idle_jobs(), *self.cluster.manifests.aside]
         if aside:
             hints.append(f"what else the manifests hold: {', '.join(aside)}")
         return hints
+
+    def _idle_jobs(self) -> list[str]:
+        """The Jobs and CronJobs that are not played."""
+        there = [
+            f"{kind} {job['metadata']['name']}"
+            for kind in WORKLOADS
+            for job in self.cluster.manifests.find(kind)
+        ]
+        played = self.companion.where if self.companion is not None else ""
+        return [job for job in there if job != played]
 
     def tell_writes(self) -> None:
         """Tells what was written to CouchDB."""
@@ -254,6 +269,9 @@ class Stage:
         )
         told = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
         self.say(f"Written to CouchDB: {told or 'nothing'}.")
+        for pod in self.cluster.chosen.pods:
+            if pod.unready_because and not pod.ready:
+                self.say(f"{pod.name} is not Ready: {pod.unready_because}.")
         self.say("")
 
     # --- playing ---
@@ -355,14 +373,11 @@ class Stage:
             **({"POD_IP": pod.address} if pod.address else {}),
         }
         words = [expand(word, variables) for word in companion.words] or ["run"]
-        process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "couchdiscover", *words, "--timeout", self.timeout],
-            env={**self._surroundings(), **variables, **own},
-            stdin=subprocess.DEVNULL,
+        process = command.start(
+            [*words, "--timeout", self.timeout],
+            {**self._surroundings(), **variables, **own},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
         )
         processes.append(process)
         _, output = process.communicate()
@@ -379,13 +394,7 @@ class Stage:
         text = " ".join(["couchdiscover", *(words if shown is None else shown)])
         self.say(f"$ {text}" + (f"    # {how}; --timeout {self.timeout}" if how else ""))
         started = time.monotonic()
-        ended = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-m", "couchdiscover", *words],
-            env={**self._surroundings(), **variables},
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        code = _exit_code(ended.returncode)
+        code = _exit_code(command.run(words, {**self._surroundings(), **variables}))
         self.say(f"exit code {code}, after {time.monotonic() - started:.1f} s")
         self.say("")
         return code

@@ -67,7 +67,8 @@ class NodeDetails:
 
     ``maintenance`` is what maintenance_mode is set to, None where it is off. ``copies`` is
     [cluster] n, the number of copies that new databases get; ``placement`` overrides it, by zones.
-    ``seeds`` are the Erlang names of [cluster] seedlist.
+    ``seeds`` are the Erlang names of [cluster] seedlist. ``single_node`` is [couchdb] single_node,
+    with which CouchDB makes system databases of its own at each start.
     """
 
     pod: str
@@ -75,6 +76,7 @@ class NodeDetails:
     copies: int = 3
     placement: str | None = None
     seeds: frozenset[str] = frozenset()
+    single_node: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ class Topology:
     ``secret_intended`` is true where the CouchDB container's environment sets COUCHDB_SECRET, or
     may set it and that could not be read. ``volumes_persistent`` tells whether CouchDB's data is on
     PersistentVolumeClaims; None where the template does not show it. ``ipv6_only`` is true where
-    pods have no IPv4 address, also where they are reached by their names.
+    pods have no IPv4 address, also where they are reached by their names. ``cookie_set`` tells
+    whether the template gives the nodes an Erlang cookie; None where that cannot be told.
     """
 
     namespace: str
@@ -98,6 +99,18 @@ class Topology:
     secret_intended: bool = False
     volumes_persistent: bool | None = None
     ipv6_only: bool = False
+    cookie_set: bool | None = None
+
+    def absent_because(self, name: str) -> str:
+        """What keeps a pod without an address from having one, in words; empty where unknown."""
+        if self.service_problem:
+            return self.service_problem
+        names = [pod.name for pod in self.expected]
+        if self.created_pods is not None and name in names[self.created_pods :]:
+            return (
+                "not created yet (with OrderedReady a pod waits until the one before it is Ready)"
+            )
+        return ""
 
     def pod(self, name: str) -> Pod | None:
         """The expected pod of that name."""

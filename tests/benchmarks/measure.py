@@ -12,6 +12,9 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+UNCOUNTED = 1
+"""Turns before those that count: files are read into memory, for one."""
+
 COUCHDISCOVER = (sys.executable, "-m", "couchdiscover")
 
 
@@ -58,12 +61,12 @@ def cost(command: Sequence[str], environment: Mapping[str, str] | None = None) -
 
 
 def in_turns(cases: Mapping[str, Callable[[], Result]], runs: int) -> dict[str, list[Result]]:
-    """Runs every case once, then all again, ``runs`` times; a first turn does not count."""
+    """Runs every case once, then all again, ``runs`` times; ``UNCOUNTED`` turns come first."""
     results: dict[str, list[Result]] = {name: [] for name in cases}
-    for turn in range(runs + 1):
+    for turn in range(UNCOUNTED + runs):
         for name, case in cases.items():
             result = case()
-            if turn:
+            if turn >= UNCOUNTED:
                 results[name].append(result)
     return results
 

@@ -7,38 +7,56 @@ from pathlib import Path
 import pytest
 
 from couchdiscover.sandbox.demo import PASSWORD, SCENARIOS
+from tests.support.command import Command
+from tests.support.processes import Ended
 
 
-def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the demo from an empty folder, on simulated nodes."""
-    return subprocess.run(
-        [sys.executable, "-m", "couchdiscover", "demo", *arguments],
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "200"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+def demo(couchdiscover: Command, *arguments: str, home: Path | None = None) -> Ended:
+    """Runs the demo from an empty folder, on simulated nodes where ``home`` names no release."""
+    real = {"COUCHDB_HOME": str(home)} if home else {}
+    return couchdiscover("demo", *arguments, environment={"COLUMNS": "200", **real})
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_scenario_ends_as_it_must(scenario: str, tmp_path: Path) -> None:
-    ended = demo(tmp_path, "--scenario", scenario)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert f"exit code {SCENARIOS[scenario].exit_code}, as it should" in ended.stdout
-    assert PASSWORD not in ended.stdout + ended.stderr
+def test_a_scenario_ends_as_it_must(scenario: str, couchdiscover: Command, tmp_path: Path) -> None:
+    ended = demo(couchdiscover, "--scenario", scenario)
+    assert ended.code == 0, ended.out + ended.err
+    assert f"exit code {SCENARIOS[scenario].exit_code}, as it should" in ended.out
+    assert PASSWORD not in ended.out + ended.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scenario_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path) -> None:
-    ended = demo(tmp_path, "--scenario", "nothing")
-    assert ended.returncode == 2
+def test_a_scenario_that_does_not_exist_is_told_with_those_that_do(couchdiscover: Command) -> None:
+    ended = demo(couchdiscover, "--scenario", "nothing")
+    assert ended.code == 2
     for scenario in SCENARIOS:
-        assert scenario in ended.stderr
+        assert scenario in ended.err
 
 
-def test_the_help_names_every_scenario(tmp_path: Path) -> None:
-    shown = demo(tmp_path, "--help").stdout
+def test_the_help_names_every_scenario(couchdiscover: Command) -> None:
+    shown = demo(couchdiscover, "--help").out
     for scenario in SCENARIOS:
         assert scenario in shown
+
+
+def test_a_folder_without_a_release_is_told_as_one(couchdiscover: Command, tmp_path: Path) -> None:
+    ended = demo(couchdiscover, home=tmp_path / "none")
+    assert ended.code == 2
+    assert f"no CouchDB in {tmp_path / 'none'}" in ended.err
+    assert "COUCHDB_HOME" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_it_starts_the_command_by_itself(tmp_path: Path) -> None:
+    """The others have it forked; this is ``python -m couchdiscover demo`` as anyone runs it."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "couchdiscover", "demo"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("exit code 0, as it should") == 2
+    assert "verified on each" in ended.stderr

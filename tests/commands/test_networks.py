@@ -11,7 +11,7 @@ from tests.support.boxes import Make
 from tests.support.command import PASSWORD, Command
 from tests.support.network import IPV6, ONE_ADDRESS, SIX
 
-OFTEN = {"COUCHDISCOVER_REQUEST_TIMEOUT": "2s"}
+OFTEN = {"COUCHDISCOVER_REQUEST_TIMEOUT": "1s"}
 
 
 def run(couchdiscover: Command, box: Sandbox, pod: str | None = None) -> list[str]:

@@ -1,10 +1,7 @@
 """``demo --manifest``: other people's manifests, and what must come of each."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
@@ -13,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.command import Command, finish
+from tests.support.processes import Nursery
 
 FIELD = Path(__file__).parents[1] / "field"
 MARK = "Marked/ünusual word+1"
@@ -53,31 +53,20 @@ class Ended:
 
 
 def demo(
-    folder: Path,
+    couchdiscover: Command,
     *arguments: str,
     stdin: str | bytes = b"",
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
     """Runs ``demo`` with these arguments, with nothing of our environment, and looks for leaks."""
-    kept = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "couchdiscover", "demo", *arguments],
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(folder),
-            "COLUMNS": "200",
-            "COUCHDISCOVER_LOG_LEVEL": "DEBUG",
-            **kept,
-            **(environment or {}),
-        },
-        cwd=folder,
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        timeout=120,
-        check=False,
+    started = couchdiscover.start(
+        "demo",
+        *arguments,
+        stdin=stdin.encode() if isinstance(stdin, str) else stdin,
+        environment={"COLUMNS": "200", **(environment or {})},
     )
-    found = Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
-    assert "Traceback" not in found.err, found.err
+    ended = finish(started)
+    found = Ended(ended.code, ended.out, ended.err)
     for text in (MARK, json.dumps(MARK)[1:-1], "Marked"):
         assert text not in found.all
     return found
@@ -94,6 +83,15 @@ def named(*texts: str) -> Judge:
     def judge(ended: Ended) -> None:
         for text in texts:
             assert re.search(text, ended.reason), f"{text!r} is not in {ended.reason!r}"
+
+    return judge
+
+
+def once(text: str) -> Judge:
+    """The reason says this once, and not once for each pod."""
+
+    def judge(ended: Ended) -> None:
+        assert ended.reason.count(text) == 1, ended.reason
 
     return judge
 
@@ -135,9 +133,26 @@ def no_login(ended: Ended) -> None:
 
 SHAPES: dict[str, tuple[int, list[Judge]]] = {
     "01-envfrom-other-names": (0, []),
-    "02-no-such-service": (4, [named("couchdb-headless"), no_member]),
-    "03-selector-misses": (4, [named("Service couchdb", "selector", r"\?"), no_member]),
-    "04-not-headless": (4, [named("Service couchdb", "headless")]),
+    "02-no-such-service": (
+        4,
+        [
+            named("couchdb-0, couchdb-1, couchdb-2 to be .* Service couchdb-headless .* not there"),
+            once("couchdb-headless"),
+            no_member,
+        ],
+    ),
+    "03-selector-misses": (
+        4,
+        [named("Service couchdb", "selector", r"\?"), once("selector"), no_member],
+    ),
+    "04-not-headless": (
+        4,
+        [
+            named("Service couchdb .* not headless"),
+            told(r"WARNING no Erlang cookie is set \(COUCHDB_ERLANG_COOKIE\)"),
+            never("publishNotReadyAddresses: true, and the pod"),
+        ],
+    ),
     "05-admin-next-door": (2, [named("set-up", "couchdb-admin"), nothing]),
     "06-couchdb-2": (2, [named(r"2\.3\.1"), nothing]),
     "07-one-unnamed": (0, [told(r"WARNING .*grow")]),
@@ -155,6 +170,21 @@ SHAPES: dict[str, tuple[int, list[Judge]]] = {
         [named("seedlist", r"cluster\.local", r"example\.internal"), no_member],
     ),
     "18-line-break": (0, [told("line break")]),
+    "19-bitnami": (
+        6,
+        [named("_global_changes, _replicator, _users", "leave that to couchdiscover"), nothing],
+    ),
+    "20-named-by-a-script": (0, [told("has a command of its own")]),
+    "21-line-break-in-the-user": (4, [told("CouchDB does not start"), nothing]),
+    "22-no-service-name": (4, [named(r"names no Service \(spec.serviceName\)", "name couchdb")]),
+    "23-seeds-one-pod-after-the-other": (
+        6,
+        [
+            told(r"ERROR .*\[cluster\] seedlist", "in couchdb.prod.svc.*in couchdb.default"),
+            no_member,
+        ],
+    ),
+    "24-zones-of-nobody": (4, [named(r"\[cluster\] placement", "COUCHDB_ZONE")]),
 }
 
 OPTIONS = {"16-set-a-node": ["--statefulset", "couchdb-a"]}
@@ -172,7 +202,7 @@ def marked(shape: str) -> Any:
 
 @pytest.fixture(scope="module")
 def played(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _nursery: Nursery
 ) -> Iterator[Mapping[str, "Future[Ended]"]]:
     """The rehearsals of all shapes that are asked for, begun at once: most of them wait."""
     names = [
@@ -181,12 +211,12 @@ def played(
         if item.fspath == request.path and "shape" in getattr(item, "fixturenames", ())
         if isinstance(item, pytest.Function)
     ]
-    folder = tmp_path_factory.mktemp("shapes")
+    couchdiscover = Command(tmp_path_factory.mktemp("shapes"), _nursery)
     with ThreadPoolExecutor(6) as pool:
         yield {
             name: pool.submit(
                 demo,
-                folder,
+                couchdiscover,
                 *("--manifest", str(FIELD / f"{name}.yaml")),
                 *("--timeout", f"{SHORT if SHAPES[name][0] == 4 else SECONDS}s"),
                 *OPTIONS.get(name, ()),
@@ -282,15 +312,15 @@ def pod(statefulset: Object) -> Object:
     return spec
 
 
-def rehearse(folder: Path, *objects: Object, options: list[str] | None = None) -> Ended:
+def rehearse(couchdiscover: Command, *objects: Object, options: list[str] | None = None) -> Ended:
     """A rehearsal on these objects, a document each, from standard input."""
     text = "\n---\n".join(json.dumps(found) for found in objects)
     options = options or []
-    return demo(folder, "--manifest", "-", "--timeout", f"{SECONDS}s", *options, stdin=text)
+    return demo(couchdiscover, "--manifest", "-", "--timeout", f"{SECONDS}s", *options, stdin=text)
 
 
-def test_standard_input_and_the_whole_story(tmp_path: Path) -> None:
-    ended = rehearse(tmp_path, *parts())
+def test_standard_input_and_the_whole_story(couchdiscover: Command, tmp_path: Path) -> None:
+    ended = rehearse(couchdiscover, *parts())
     assert ended.code == 0, ended.all
     for text in (
         "StatefulSet couch in namespace default",
@@ -306,7 +336,7 @@ def test_standard_input_and_the_whole_story(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_a_folder_a_list_and_namespaces(tmp_path: Path) -> None:
+def test_files_a_folder_a_list_and_namespaces(couchdiscover: Command, tmp_path: Path) -> None:
     secret, service, statefulset = parts()
     for found in (service, statefulset):
         found["metadata"]["namespace"] = "db"
@@ -317,12 +347,12 @@ def test_files_a_folder_a_list_and_namespaces(tmp_path: Path) -> None:
     (folder / "list.json").write_text(json.dumps(listed))
     (folder / "notes.txt").write_text("{ no manifest")
     (tmp_path / "set.yaml").write_text("# Source: chart\n---\n---\n" + json.dumps(statefulset))
-    ended = demo(tmp_path, "--timeout", "4s", "--manifest", "manifests", "set.yaml")
+    ended = demo(couchdiscover, "--timeout", "4s", "--manifest", "manifests", "set.yaml")
     assert ended.code == 0, ended.all
     assert "couchdb@couch-1.couch.db.svc.cluster.local" in ended.out
 
 
-def test_the_official_chart(tmp_path: Path) -> None:
+def test_the_official_chart(couchdiscover: Command) -> None:
     """Written after the templates of apache/couchdb-helm 4.6: an init container copies the ini."""
     name, labels = "db-couchdb", {"app": "couchdb", "release": "db"}
     host = f"{name}-%d.{name}.default.svc.cluster.local"
@@ -450,7 +480,7 @@ def test_the_official_chart(tmp_path: Path) -> None:
         "metadata": {"name": name},
         "spec": {},
     }
-    ended = rehearse(tmp_path, secret, config, headless, front, statefulset, budget)
+    ended = rehearse(couchdiscover, secret, config, headless, front, statefulset, budget)
     assert ended.code == 0, ended.all
     assert f"{name}-1  couchdb@{host % 1}" in ended.out
     assert "CouchDB 3.5.0" in ended.out
@@ -464,7 +494,7 @@ def test_the_official_chart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", ["Parallel", "OrderedReady"])
-def test_an_init_container_behind_a_native_sidecar(tmp_path: Path, policy: str) -> None:
+def test_an_init_container_behind_a_native_sidecar(couchdiscover: Command, policy: str) -> None:
     secret, service, statefulset = parts()
     statefulset["spec"]["podManagementPolicy"] = policy
     spec = pod(statefulset)
@@ -476,7 +506,7 @@ def test_an_init_container_behind_a_native_sidecar(tmp_path: Path, policy: str) 
     }
     spec["initContainers"] = [sidecar, ours]
     spec["containers"] = [{"name": "pause", "image": "registry.k8s.io/pause:3.10"}]
-    ended = rehearse(tmp_path, secret, service, statefulset)
+    ended = rehearse(couchdiscover, secret, service, statefulset)
     assert ended.code == 0, ended.all
     assert "initContainer join, in each pod" in ended.out
     assert "--- couch-0: exit code 0" in ended.out
@@ -484,26 +514,26 @@ def test_an_init_container_behind_a_native_sidecar(tmp_path: Path, policy: str) 
     assert ended.written == "finish_cluster (1), mark (2), member (1)"
 
 
-def test_the_hook_of_an_ordered_set(tmp_path: Path) -> None:
+def test_the_hook_of_an_ordered_set(couchdiscover: Command) -> None:
     secret, service, statefulset = parts()
     (container,) = pod(statefulset)["containers"]
     script = "exec timeout 130 couchdiscover run --timeout=2m >/proc/1/fd/1 2>&1"
     container["lifecycle"] = {"postStart": {"exec": {"command": ["/bin/sh", "-c", script]}}}
-    ended = rehearse(tmp_path, secret, service, statefulset)
+    ended = rehearse(couchdiscover, secret, service, statefulset)
     assert ended.code == 0, ended.all
     assert "postStart of container couchdb, in each pod" in ended.out
     assert "--- couch-1: exit code 0" in ended.out
 
 
-def test_a_plain_init_container_can_never_do_it(tmp_path: Path) -> None:
+def test_a_plain_init_container_can_never_do_it(couchdiscover: Command) -> None:
     secret, service, statefulset = parts()
     pod(statefulset)["initContainers"] = [{"name": "join", "image": "couchdiscover"}]
-    ended = rehearse(tmp_path, secret, service, statefulset)
+    ended = rehearse(couchdiscover, secret, service, statefulset)
     assert ended.code == 2, ended.all
     assert ended.written == "nothing"
 
 
-def test_the_job_that_is_there_is_played_with_what_it_has(tmp_path: Path) -> None:
+def test_the_job_that_is_there_is_played_with_what_it_has(couchdiscover: Command) -> None:
     secret, service, statefulset = parts()
     hashed = f"-pbkdf2:sha256-{'0' * 64},{'1' * 32},600000"
     secret["stringData"]["COUCHDB_PASSWORD"] = hashed
@@ -530,48 +560,51 @@ def test_the_job_that_is_there_is_played_with_what_it_has(tmp_path: Path) -> Non
             }
         },
     }
-    ended = rehearse(tmp_path, secret, service, statefulset, job)
+    ended = rehearse(couchdiscover, secret, service, statefulset, job)
     assert "as Job assemble does" in ended.out
     assert "couchdiscover run --statefulset=couch --timeout=5m" in ended.out
     assert ended.code == 5, ended.all  # its own credentials are those that are tried
     assert "own COUCHDB_ADMIN" in ended.reason
 
 
-def test_a_set_that_is_scaled_to_nothing(tmp_path: Path) -> None:
+def test_a_set_that_is_scaled_to_nothing(couchdiscover: Command) -> None:
     secret, service, statefulset = parts()
     statefulset["spec"]["replicas"] = 0
-    ended = rehearse(tmp_path, secret, service, statefulset)
+    ended = rehearse(couchdiscover, secret, service, statefulset)
     assert ended.code == 0, ended.all
 
 
 # --- several StatefulSets ---
 
 
-def test_several_stateful_sets_are_to_be_chosen_from(tmp_path: Path) -> None:
+def test_several_stateful_sets_are_to_be_chosen_from(couchdiscover: Command) -> None:
     secret, service, statefulset = parts()
     other = deepcopy(statefulset)
     other["metadata"]["name"] = "other"
-    ended = rehearse(tmp_path, secret, service, statefulset, other)
+    ended = rehearse(couchdiscover, secret, service, statefulset, other)
     refused(ended, "--statefulset", "couch in default, other in default")
 
 
-def test_the_only_one_that_runs_couchdb_needs_no_choice(tmp_path: Path) -> None:
+def test_the_only_one_that_runs_couchdb_needs_no_choice(couchdiscover: Command) -> None:
     secret, service, statefulset = parts()
     other = deepcopy(statefulset)
     other["metadata"]["name"] = "postgres"
     other["spec"]["serviceName"] = "postgres"
     pod(other)["containers"] = [{"name": "postgres", "image": "postgres:17"}]
-    ended = rehearse(tmp_path, secret, service, other, statefulset)
+    ended = rehearse(couchdiscover, secret, service, other, statefulset)
     assert ended.code == 0, ended.all
     assert "StatefulSet couch in namespace default (the one that runs CouchDB)" in ended.out
     assert "Service couch (headless) publishes couch-0, couch-1, postgres-0" in ended.out
 
 
-def test_sets_under_one_service_may_begin_apart(tmp_path: Path) -> None:
+def test_sets_under_one_service_may_begin_apart(couchdiscover: Command) -> None:
     shape = str(FIELD / "16-set-a-node.yaml")
-    ended = demo(tmp_path, "--manifest", shape, "-s", "couchdb-b", "--fresh", "--timeout", "4s")
+    ended = demo(
+        couchdiscover, "--manifest", shape, "-s", "couchdb-b", "--fresh", "--timeout", "4s"
+    )
     assert ended.code == 0, ended.all
     assert "joined by hand" not in ended.out
+    assert "begin apart from it: couchdb-a, couchdb-c." in ended.out
     assert ended.written == "finish_cluster (1), mark (1)"
 
 
@@ -598,25 +631,29 @@ def refused(ended: Ended, *texts: str) -> None:
         (b"{kind: Thing, apiVersion: v1, metadata: {name: a}}", ["Thing", "no kind"]),
     ],
 )
-def test_bad_input_is_told_in_a_sentence(tmp_path: Path, text: bytes, texts: list[str]) -> None:
-    refused(demo(tmp_path, "--manifest", "-", stdin=text), *texts)
+def test_bad_input_is_told_in_a_sentence(
+    couchdiscover: Command, text: bytes, texts: list[str]
+) -> None:
+    refused(demo(couchdiscover, "--manifest", "-", stdin=text), *texts)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read(couchdiscover: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     missing, empty = str(tmp_path / "missing.yaml"), str(tmp_path / "empty")
-    refused(demo(tmp_path, "--manifest", missing), "missing.yaml cannot be read")
-    refused(demo(tmp_path, "--manifest", empty), "empty is a folder without")
-    refused(demo(tmp_path, "--manifest", "-", "-"), "once only")
+    refused(demo(couchdiscover, "--manifest", missing), "missing.yaml cannot be read")
+    refused(demo(couchdiscover, "--manifest", empty), "empty is a folder without")
+    refused(demo(couchdiscover, "--manifest", "-", "-"), "once only")
 
 
-def test_what_kubernetes_would_refuse_is_refused(tmp_path: Path) -> None:
+def test_what_kubernetes_would_refuse_is_refused(couchdiscover: Command) -> None:
     secret, service, statefulset = parts()
     statefulset["spec"]["selector"] = {"matchLabels": {"app": "other"}}
-    refused(rehearse(tmp_path, secret, service, statefulset), "StatefulSet couch", "selector")
+    refused(rehearse(couchdiscover, secret, service, statefulset), "StatefulSet couch", "selector")
     secret, service, statefulset = parts()
     pod(statefulset)["containers"][0]["env"].append({"name": "N", "value": 3})
-    refused(rehearse(tmp_path, secret, service, statefulset), "N in container couchdb", "quotes")
+    refused(
+        rehearse(couchdiscover, secret, service, statefulset), "N in container couchdb", "quotes"
+    )
 
 
 @pytest.mark.parametrize(
@@ -630,16 +667,16 @@ def test_what_kubernetes_would_refuse_is_refused(tmp_path: Path) -> None:
         ["--manifest", "a.yaml", "--namespace", "No One"],
     ],
 )
-def test_options_that_do_not_go_together(tmp_path: Path, arguments: list[str]) -> None:
-    ended = demo(tmp_path, *arguments)
+def test_options_that_do_not_go_together(couchdiscover: Command, arguments: list[str]) -> None:
+    ended = demo(couchdiscover, *arguments)
     assert ended.code == 2
     assert "see `couchdiscover demo --help`" in ended.reason
 
 
-def test_the_callers_own_surroundings_do_not_lead_astray(tmp_path: Path) -> None:
+def test_the_callers_own_surroundings_do_not_lead_astray(couchdiscover: Command) -> None:
     text = "\n---\n".join(json.dumps(found) for found in parts())
     ended = demo(
-        tmp_path,
+        couchdiscover,
         *("--manifest", "-", "--timeout", "4s", "--namespace", "elsewhere"),
         stdin=text,
         environment={
@@ -657,7 +694,7 @@ def test_the_callers_own_surroundings_do_not_lead_astray(tmp_path: Path) -> None
     assert "couchdb@couch-0.couch.elsewhere.svc.cluster.local" in ended.out
 
 
-def test_the_help_tells_of_it(tmp_path: Path) -> None:
-    shown = demo(tmp_path, "--help").out
+def test_the_help_tells_of_it(couchdiscover: Command) -> None:
+    shown = demo(couchdiscover, "--help").out
     for text in ("--manifest", "--statefulset", "--namespace", "--timeout", "rehearsal"):
         assert text in shown

@@ -1,5 +1,7 @@
 """What is in examples/, read once: documents, pods, containers."""
 
+import copy
+import functools
 import json
 import re
 import shlex
@@ -47,8 +49,13 @@ def documents(folder: str = "") -> list[Document]:
         Document(path, content)
         for path in sorted((EXAMPLES / folder).rglob("*.yaml"))
         if path.name not in NO_MANIFESTS
-        for content in yaml.safe_load_all(path.read_text())
+        for content in copy.deepcopy(_parsed(path))
     ]
+
+
+@functools.cache
+def _parsed(path: Path) -> list[Object]:
+    return list(yaml.safe_load_all(path.read_text()))
 
 
 def find(folder: str, kind: str, name: str = "") -> Object:

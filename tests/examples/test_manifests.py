@@ -1,5 +1,6 @@
 """Every manifest: valid, restricted, of least rights, and consistent with the others."""
 
+import functools
 import re
 import shlex
 import shutil
@@ -29,6 +30,12 @@ from tests.examples.conftest import (
 kubernetes_validate = pytest.importorskip(
     "kubernetes_validate", reason="needs kubernetes-validate (pip install '.[dev]')"
 )
+
+
+# It reads megabytes of schemas for each object anew.
+for _read_again in ("all_versions", "schema_contents"):
+    _once = functools.cache(getattr(kubernetes_validate.utils, _read_again))
+    setattr(kubernetes_validate.utils, _read_again, _once)
 
 
 def minor(version: str) -> int:

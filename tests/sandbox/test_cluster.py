@@ -643,6 +643,55 @@ def test_nodes_find_each_other_by_names_that_resolve(
         assert (first.name in second.connected) is connected
 
 
+def test_what_a_hook_or_a_sidecar_makes_is_there_on_each_node(tmp_path: Path) -> None:
+    def script(text: str) -> Object:
+        return {"command": ["sh", "-c", text]}
+
+    hook = {"postStart": {"exec": script("curl -X PUT http://127.0.0.1:5984/_users")}}
+    whole = statefulset(container={"lifecycle": hook})
+    beside = {"name": "set-up", "image": "curl", **script("curl -X PUT $URL/_replicator")}
+    whole["spec"]["template"]["spec"]["containers"].append(beside)
+    with cluster(given(tmp_path, secret(), service(), whole)) as found:
+        for pod in found.pods:
+            assert pod.node is not None
+            assert pod.node.databases.find("_users") is not None
+            assert pod.node.databases.find("_replicator") is not None
+        told = [note for note in found.notes if "not played, but for" in note]
+        assert sorted(note.split(" is ")[0] for note in told) == [
+            "container set-up",
+            "postStart of container couchdb",
+        ]
+    hook["postStart"]["exec"] = script("echo hello")
+    with cluster(
+        given(tmp_path, secret(), service(), statefulset(container={"lifecycle": hook}))
+    ) as f:
+        assert "postStart of container couchdb is not played" in f.notes
+
+
+def test_why_a_pod_is_not_ready_is_known(tmp_path: Path) -> None:
+    probe = {"httpGet": {"path": "/_up?x=1", "port": 5984}}
+    rules = config_map("rules", rules="[chttpd]\nrequire_valid_user = true\n")
+    place = "/opt/couchdb/etc/local.d/rules.ini"
+    changed = {
+        "readinessProbe": probe,
+        "volumeMounts": [{"name": "rules", "mountPath": place, "subPath": "rules"}],
+    }
+    volume = {"volumes": [{"name": "rules", "configMap": {"name": "rules"}}]}
+    whole = statefulset(container=changed, pod=volume)
+    with cluster(given(tmp_path, secret(), service(), rules, whole)) as found:
+        (pod,) = found.pods
+        assert not pod.ready
+        assert pod.unready_because == "its readinessProbe, GET /_up?x=1, is answered 401"
+
+
+def test_all_pods_are_on_one_machine(tmp_path: Path) -> None:
+    env = [{"name": "NODENAME", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}]
+    manifests = given(tmp_path, secret(), service(), statefulset(container={"env": env}))
+    with cluster(manifests) as found:
+        assert any("on one machine" in note for note in found.notes)
+        assert any("is given to several nodes" in note for note in found.notes)
+
+
 def test_nodes_without_a_name_meet_nobody(tmp_path: Path) -> None:
     manifests = given(tmp_path, secret(), service(), statefulset(container={"env": []}))
     with cluster(manifests) as found:

@@ -39,14 +39,14 @@ class Command:
         self.folder = folder
         self.nursery = nursery
 
-    def start(self, *arguments: str, environment: Mapping[str, str]) -> Running:
+    def start(self, *arguments: str, environment: Mapping[str, str], stdin: bytes = b"") -> Running:
         """Starts it, and does not wait."""
         usual = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "COUCHDISCOVER_LOG_LEVEL": "DEBUG",  # so that every test looks for secrets there
         }
-        return self.nursery.fork(arguments, {**usual, **environment}, self.folder)
+        return self.nursery.fork(arguments, {**usual, **environment}, self.folder, stdin)
 
     def __call__(self, *arguments: str, environment: Mapping[str, str]) -> Ended:
         """Runs it to its end, and looks for a traceback while at it."""

@@ -137,7 +137,11 @@ class Nursery:
         self._folder.cleanup()
 
     def fork(
-        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+        stdin: bytes = b"",
     ) -> Running:
         """Starts it with just this environment, and does not wait."""
         with self._lock:
@@ -152,6 +156,9 @@ class Nursery:
             "outputs": str(outputs),
             "folder": str(folder or outputs),
         }
+        if stdin:
+            order["stdin"] = str(outputs / "in")
+            (outputs / "in").write_bytes(stdin)
         assert self._process.stdin is not None
         with self._lock:
             self._process.stdin.write((json.dumps(order) + "\n").encode())

@@ -1,5 +1,6 @@
 """The decision over any view that hypothesis thinks of: lawful, and with an end."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,30 +43,41 @@ from tests.support.decisions import (
     view,
 )
 
+# Made once: to make them anew for each of some hundred views takes longer than to decide.
+YES_OR_NO = st.booleans()
 STATES = st.sampled_from(list(SetupState))
+JOINING = st.sampled_from([SetupState.ENABLED, SetupState.FINISHED])
 PARTS = st.sampled_from(["files", "maps", "filled", "traces", "uuid", "mark"])
+FATES = st.sampled_from(["up", "up", "up", "up", "down", "refused"])
+SCOPES = st.sampled_from(Scope)
+VALUES = st.sampled_from(["a", "b", None])
+SIZES = st.integers(1, 5)
+UP_TO = [st.integers(0, most) for most in range(2**6)]
+NAMES = ["_users", "_replicator", "_global_changes", "orders"]
 
 
-DATABASES = st.sets(st.sampled_from(["_users", "_replicator", "_global_changes", "orders"]))
+def some_of(draw: st.DrawFn, pool: Sequence[str]) -> frozenset[str]:
+    """Any of these, drawn as one number."""
+    bits = draw(UP_TO[2 ** len(pool) - 1])
+    return frozenset(each for at, each in enumerate(pool) if bits >> at & 1)
 
 
-@st.composite
-def identities(draw: st.DrawFn) -> Identity:
-    value = st.sampled_from(["a", "b", None])
-    admin = draw(value)
-    return Identity(Hash(admin) if admin else None, draw(value), draw(value))
+def identity(draw: st.DrawFn) -> Identity:
+    """What a node has of three values, equal or not."""
+    admin = draw(VALUES)
+    return Identity(Hash(admin) if admin else None, draw(VALUES), draw(VALUES))
 
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[Topology, ClusterView, Scope]:
-    size = draw(st.integers(1, 5))
-    scope = draw(st.sampled_from(Scope))
-    own = draw(st.integers(0, size - 1)) if scope is Scope.POD else None
+    size = draw(SIZES)
+    scope = draw(SCOPES)
+    own = draw(UP_TO[size - 1]) if scope is Scope.POD else None
     everybody = [*(erlang_name(n) for n in range(size)), erlang_name(9)]
-    normal = draw(st.booleans())  # mostly sane sets, or else the refusals hide everything
+    normal = draw(YES_OR_NO)  # mostly sane sets, or else the refusals hide everything
     sights: list[NodeView | Unreachable | LoginRefused] = []
     for n in range(size):
-        fate = draw(st.sampled_from(["up", "up", "up", "up", "down", "refused"]))
+        fate = draw(FATES)
         if fate == "down":
             sights.append(down(n))
             continue
@@ -73,33 +85,30 @@ def situations(draw: st.DrawFn) -> tuple[Topology, ClusterView, Scope]:
             sights.append(LoginRefused(f"couchdb-{n}", "refused"))
             continue
         pool = everybody[:size] if normal else everybody
-        members = frozenset(draw(st.sets(st.sampled_from(pool)))) | names(n)
-        if normal and draw(st.booleans()):
-            members = frozenset(everybody[:size]) if draw(st.booleans()) else names(n)
-        connected = frozenset(draw(st.sets(st.sampled_from(pool)))) | names(n)
-        if draw(st.booleans()):
+        members = some_of(draw, pool) | names(n)
+        if normal and draw(YES_OR_NO):
+            members = frozenset(everybody[:size]) if draw(YES_OR_NO) else names(n)
+        connected = some_of(draw, pool) | names(n)
+        if draw(YES_OR_NO):
             connected = members
-        state = draw(
-            st.sampled_from([SetupState.ENABLED, SetupState.FINISHED]) if normal else STATES
-        )
-        seen = node(n, members, state=state, connected=connected, identity=draw(identities()))
-        if draw(st.booleans()):
-            late = frozenset(draw(st.sets(st.sampled_from(everybody)))) - members
-            seen = replace(seen, overdue=late)
+        state = draw(JOINING if normal else STATES)
+        seen = node(n, members, state=state, connected=connected, identity=identity(draw))
+        if draw(YES_OR_NO):
+            seen = replace(seen, overdue=some_of(draw, everybody) - members)
         if seen.alone:
-            databases = frozenset() if normal else frozenset(draw(DATABASES))
-            filled = databases & frozenset(draw(DATABASES))
+            databases = frozenset() if normal else some_of(draw, NAMES)
+            filled = databases & some_of(draw, NAMES)
             laid = holding(*databases, suffix=f".{n}")
             volume = replace(laid, filled=filled & SYSTEM_DATABASES)
             seen = read(replace(seen, volume=volume))
-        if not normal and draw(st.booleans()):
+        if not normal and draw(YES_OR_NO):
             unread: dict[str, Any] = {draw(PARTS): None}
             seen = replace(seen, volume=replace(seen.volume or Volume(), **unread))
         sights.append(seen)
-    voters = frozenset(name for name in everybody[:size] if draw(st.booleans()))
+    voters = some_of(draw, everybody[:size])
     place = topology(size, own)
-    if draw(st.booleans()):
-        place = unmade(place, draw(st.integers(0, size)))
+    if draw(YES_OR_NO):
+        place = unmade(place, draw(UP_TO[size]))
     return place, view(*sights, prior=voters), scope
 
 
@@ -123,7 +132,7 @@ def made_apart(one: NodeView, other: NodeView) -> set[str]:
     return {name for name in maps[0].keys() & maps[1].keys() if maps[0][name] != maps[1][name]}
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(situations())
 def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
     situation: tuple[Topology, ClusterView, Scope],

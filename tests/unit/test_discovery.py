@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -687,7 +688,8 @@ OBSCURE = {"couchdb-0": "yes", "couchdb-1": "unknown", "couchdb-2": "unknown"}
         (service(), None, PUBLISHED),
         (
             Missing("no"),
-            r"^Service couchdb \(spec.serviceName\) is not there$",
+            r"^Service couchdb \(spec.serviceName\) is not there; make one with clusterIP: None "
+            r"that selects app=couchdb$",
             OBSCURE,
         ),
         (
@@ -716,11 +718,35 @@ def test_the_service(obj: Any, told: str | None, expected: dict[str, str]) -> No
         assert re.search(told, topology.service_problem or "")
 
 
+def test_a_pod_that_is_not_created_yet_waits_for_the_one_before() -> None:
+    obj = {**statefulset(), "status": {"observedGeneration": 1, "replicas": 2}}
+    topology = discover(FakeKube(statefulset=obj)).topology()
+    told = [topology.absent_because(pod.name) for pod in topology.expected]
+    assert told[:2] == ["", ""]
+    assert told[2].startswith("not created yet (with OrderedReady")
+    blind = replace(topology, service_problem="Service couchdb is not there")
+    assert blind.absent_because("couchdb-2") == "Service couchdb is not there"
+
+
 def test_services_that_would_fit_are_named_where_they_can_be_listed() -> None:
     others = [service("couchdb-hl"), service("x", clusterIP="10.0.0.1"), service("y", selector={})]
     kube = FakeKube(service=Missing("no"), services=others)
     told = discover(kube).topology().service_problem or ""
-    assert told.endswith("; headless and selecting these pods: couchdb-hl")
+    assert told.endswith(
+        "is not there; headless and selecting these pods: couchdb-hl, which spec.serviceName and "
+        "NODENAME could name"
+    )
+
+
+def test_a_set_that_names_no_service_has_pods_without_names() -> None:
+    obj = statefulset()
+    del obj["spec"]["serviceName"]
+    topology = discover(FakeKube(statefulset=obj)).topology()
+    assert {pod.published for pod in topology.expected} == {Published.YES}
+    assert (topology.service_problem or "").startswith(
+        "StatefulSet couchdb names no Service (spec.serviceName), so the pods have no names of "
+        "their own: it must name couchdb, and be made anew for that"
+    )
 
 
 def test_a_service_that_may_not_be_read_and_has_no_endpoints_is_unknown() -> None:
@@ -1153,9 +1179,26 @@ def test_a_missing_cookie_is_a_warning(env: list[Object], replicas: int, warned:
 
 
 @pytest.mark.parametrize(
+    ("env", "known"),
+    [
+        ([], False),
+        (literals(COUCHDB_ERLANG_COOKIE="x"), True),
+        (literals(ERL_ZFLAGS="-setcookie x"), True),
+        (literals(FLAGS="-setcookie x", ERL_FLAGS="$(FLAGS)"), None),
+        ([{"name": "ERL_FLAGS", "valueFrom": {"configMapKeyRef": {}}}], None),
+    ],
+)
+def test_whether_a_cookie_is_set_is_known_or_not(env: list[Object], known: bool | None) -> None:
+    kube = FakeKube(statefulset=statefulset(env=env))
+    assert discover(kube).topology().cookie_set is known
+
+
+@pytest.mark.parametrize(
     ("more", "warned"),
     [
         ({}, True),
+        ({"image": "bitnami/couchdb:3", "env": literals(COUCHDB_SECRET="x")}, False),
+        ({"image": "couchdb:3", "env": literals(COUCHDB_SECRET="x")}, True),
         ({"volumeMounts": mounts(("x", "/opt/couchdb/etc/vm.args"))}, False),
         ({"volumeMounts": mounts(("x", "/opt/couchdb/etc/"))}, False),
         ({"volumeMounts": mounts(("x", "/opt/couchdb/.erlang.cookie"))}, False),
@@ -1373,8 +1416,22 @@ def test_a_hash_is_no_password(word: str, tmp_path: Path) -> None:
         (literals(COUCHDB_USER="x"), "COUCHDB_PASSWORD of container couchdb is not set"),
         (
             [*literals(COUCHDB_USER="x"), from_secret("COUCHDB_PASSWORD", optional=True, key="-")],
-            "COUCHDB_PASSWORD of container couchdb is not set",
+            r"COUCHDB_PASSWORD of container couchdb is not set \(from Secret couchdb, optional",
         ),
+        (
+            [from_secret(name, optional=True, key="-") for name in OFFICIAL],
+            "COUCHDB_USER of container couchdb is not set .*, and COUCHDB_PASSWORD of container",
+        ),
+        (
+            literals(COUCHDB_USER="x", COUCHDB_PASSWORD_FILE="/run/hunter2"),
+            "COUCHDB_PASSWORD of container couchdb is not set, and the file of "
+            "COUCHDB_PASSWORD_FILE in container couchdb cannot be read from here: mount its Secret",
+        ),
+        (
+            literals(COUCHDB_USER_FILE="/run/u", COUCHDB_PASSWORD_FILE="/run/p"),
+            "the file of COUCHDB_USER_FILE and COUCHDB_PASSWORD_FILE in container couchdb cannot",
+        ),
+        ([], "in that of container couchdb; set both in couchdiscover's own environment$"),
         (literals(COUCHDB_ADMIN_PASS="x"), "COUCHDB_ADMIN_USER of container couchdb is not set"),
     ],
 )
@@ -1400,6 +1457,51 @@ def test_an_administrator_next_door_is_named(where: str) -> None:
         discover(kube).credentials()
     assert "hunter2" not in str(caught.value)
     assert kube.read == ["statefulset/couchdb"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (
+            {"envFrom": [{"secretRef": {"name": "couchdb"}}, {"configMapRef": {"name": "x"}}]},
+            "container set-up has all of Secret couchdb: give",
+        ),
+        (  # the official chart's own Job has these names
+            {"env": [from_secret("COUCHDB_ADMIN", key="u"), from_secret("COUCHDB_PASS", key="p")]},
+            "container set-up has COUCHDB_PASS from Secret couchdb: give",
+        ),
+        ({"env": literals(POD_NAME="x", LOG_USER="y")}, "own environment$"),
+    ],
+)
+def test_an_administrator_next_door_by_other_names(other: Object, told: str) -> None:
+    obj = statefulset(env=[])
+    obj["spec"]["template"]["spec"]["containers"].append({"name": "set-up", **other})
+    with pytest.raises(UsageProblem, match=told):
+        discover(FakeKube(statefulset=obj)).credentials()
+
+
+@pytest.mark.parametrize(
+    ("user", "word", "notes"),
+    [
+        ("admin", "pw", []),
+        ("admin", "pw\n", ["password .* left out, as in CouchDB's ini file"]),
+        ("admin\n", "pw", ["user name .* parts the name .*CouchDB does not start"]),
+        ("admin", "pw ", [r"password .* \(a blank at an end"]),
+        ("admin", "p ;w", ["password .* what an ini file drops"]),
+        ("admin", "p;w", []),
+        ("admin", "p\nw", ["password .* what an ini file drops"]),
+    ],
+)
+def test_what_the_image_cannot_write_into_its_ini_file(
+    user: str, word: str, notes: list[str]
+) -> None:
+    env = literals(COUCHDB_USER=user, COUCHDB_PASSWORD=word)
+    found = discover(FakeKube(statefulset=statefulset(env=env)))
+    found.credentials()
+    told = [note for note in found.topology().warnings if "Erlang cookie" not in note]
+    assert len(told) == len(notes)
+    for note, pattern in zip(told, notes, strict=True):
+        assert re.search(pattern, note)
 
 
 def test_the_source_is_the_passwords(tmp_path: Path) -> None:

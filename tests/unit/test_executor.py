@@ -143,9 +143,13 @@ def test_copies_are_synced_database_by_database() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "words"),
-    [("{badmatch,{error,eacces}}", "ini files are read-only"), ("enospc", "volume is full")],
+    [
+        ("{badmatch,{error,eacces}}", "ini files are read-only"),
+        ("enospc", "volume is full"),
+        ("no_nodes_in_zone", "[cluster] placement names a zone that no node is in"),
+    ],
 )
-def test_a_configuration_that_cannot_be_written_is_explained(reason: str, words: str) -> None:
+def test_an_answer_that_only_hints_at_its_cause_is_explained(reason: str, words: str) -> None:
     place, fleet, view = whole()
     fleet.meddle = lambda _pod, request: (
         Response(500, {"error": "error", "reason": reason}) if request.method == "PUT" else None

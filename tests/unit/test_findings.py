@@ -103,6 +103,22 @@ def test_members_that_are_no_pod() -> None:
     ]
 
 
+def test_names_and_volumes_that_do_not_last() -> None:
+    inspection = Inspection(details(2), ())
+    numbered = ClusterView(
+        tuple(node(n, 0, "c@10.0.0.1", "c@10.0.0.2", name=f"c@10.0.0.{n + 1}") for n in range(2))
+    )
+    fleeting = replace(topology(2), volumes_persistent=False)
+    told = [each for each in of(fleeting, numbered, inspection) if each.severity == "warning"]
+    assert [(each.kind, each.subjects) for each in told] == [
+        ("named_by_address", ("couchdb-0", "couchdb-1")),
+        ("no_persistent_volume", ("couchdb",)),
+    ]
+    for lasting in (True, None):  # where the template does not show it, nothing is claimed
+        shown = replace(topology(2), volumes_persistent=lasting)
+        assert of(shown, whole(2), Inspection(details(2, 2), ())) == ()
+
+
 def test_a_member_that_is_cut_off_is_named_with_its_cause() -> None:
     view = ClusterView(
         (

@@ -9,6 +9,7 @@ from couchdiscover.errors import NotSo
 from couchdiscover.state.nodes import (
     Hash,
     Identity,
+    NodeDetails,
 )
 from couchdiscover.state.steps import (
     Do,
@@ -128,6 +129,18 @@ def test_warnings_come_with_repairs_and_with_what_is_left() -> None:
     assert isinstance(left, Refuse)
     assert len(left.warnings) == 1
     assert "have no shards on couchdb-1 yet" in left.warnings[0]
+
+
+def test_new_databases_go_by_placement_where_there_is_one() -> None:
+    zoned = [
+        finished(n, 1 - n, details=NodeDetails(f"couchdb-{n}", placement="a:1,b:1"))
+        for n in range(2)
+    ]
+    seen = view(*zoned, prior=names(0, 1), without_shards=frozenset({"couchdb-1"}))
+    decision = decide(topology(2), seen, Scope.SET)
+    (told,) = [w for w in getattr(decision, "warnings", ()) if "no shards" in w]
+    assert "new ones go by [cluster] placement (a:1,b:1)" in told
+    assert "new ones will" not in told
 
 
 def test_a_repair_names_where_the_values_come_from() -> None:

@@ -239,11 +239,12 @@ def test_the_configuration_says_copies_zones_and_seeds() -> None:
         "couchdb-0",
         {
             "cluster": {"n": "2", "placement": "a:1,b:1", "seedlist": "a@b, c@d,"},
-            "couchdb": {"maintenance_mode": "nolb"},
+            "couchdb": {"maintenance_mode": "nolb", "single_node": "true"},
         },
     )
     assert (found.copies, found.placement, found.maintenance) == (2, "a:1,b:1", "nolb")
     assert found.seeds == {"a@b", "c@d"}
+    assert found.single_node
     assert details_of("couchdb-0", {"cluster": {"n": "many"}}).copies == 3
 
 

@@ -235,7 +235,7 @@ def test_a_single_configured_coordinator_is_not_joined() -> None:
     lead = node(0, state=SetupState.SINGLE_DISABLED)
     decision = decide(topology(2, own=1), view(lead, node(1)), Scope.POD)
     reason = refused(decision, Unsafe)
-    assert "couchdb-0 configured as a single node" in reason
+    assert "couchdb-0 has [cluster] n = 1, or" in reason
     assert "among 2 that are to be one cluster" in reason
 
 

@@ -1,16 +1,19 @@
 """Waiting: the pauses, the deadline, and what is said when it passes."""
 
+from dataclasses import replace
+
 import pytest
 
 from couchdiscover.errors import Denied, NotYet, TimedOut
 from couchdiscover.kube.client import DeniedForNow, Forbidden
 from couchdiscover.net.deadline import SETTLING, Deadline
-from couchdiscover.output.events import Narrator
+from couchdiscover.output.events import Narrator, questions, together, told
 from couchdiscover.output.report import Record
 from couchdiscover.pace import Pace
 from couchdiscover.state.nodes import ClusterView
-from couchdiscover.state.reasons import CopiesFilling, Plain, Reason
+from couchdiscover.state.reasons import CopiesFilling, NoAddress, Plain, Reason, Silent
 from couchdiscover.state.steps import Done, Wait
+from couchdiscover.state.topology import Address
 from tests.support.views import node, silent, topology
 
 
@@ -57,6 +60,56 @@ def test_at_the_deadline_everything_that_was_waited_for_is_told() -> None:
         until_over(paced, Wait(WAITS))
 
 
+def test_what_several_wait_for_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    paced, _, record = pace()
+    problem = "Service couchdb is not there"
+    record.topology = replace(topology(), service_problem=problem)
+    waits: dict[str, Reason] = {pod.name: NoAddress(problem) for pod in topology().expected}
+    with caplog.at_level("INFO"), pytest.raises(TimedOut) as caught:
+        until_over(paced, Wait(waits))
+    told = (
+        "waiting for couchdb-0, couchdb-1, couchdb-2 to be given an address by Kubernetes: Service "
+        "couchdb is not there"
+    )
+    assert str(caught.value) == f"timed out after 1 s: {told}"
+    assert [entry.getMessage() for entry in caplog.records] == [told]
+
+
+def test_of_many_pods_five_are_named() -> None:
+    many: dict[str, Reason] = {f"couchdb-{n}": Plain("to wake up") for n in range(7)}
+    assert told(many) == (
+        "waiting for couchdb-0, couchdb-1, couchdb-2, couchdb-3, couchdb-4 and 2 more to wake up"
+    )
+    assert together(many, "fails")[0].endswith("and 2 more fail to wake up")
+    assert together(WAITS, "fails") == ["couchdb-1 fails to wake up"]
+
+
+def test_who_refuses_connections_is_asked_about_once() -> None:
+    refusals: dict[str, Reason] = {
+        f"couchdb-{n}": Silent(Address(f"10.0.0.{n}", 5984), "refuses connections")
+        for n in range(2)
+    }
+    paced, _, _ = pace()
+    with pytest.raises(TimedOut) as caught:
+        until_over(paced, Wait(refusals))
+    assert str(caught.value).count("bound to the pod's address and not to 127.0.0.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        ("refuses connections", "(--port)"),
+        ("closed the connection without an answer", "--scheme https"),
+        ("has a TLS certificate that is not accepted: self-signed certificate", "--ca-file"),
+        ("fails at TLS: WRONG_VERSION_NUMBER", "--scheme http)"),
+        ("did not answer in time", ""),
+    ],
+)
+def test_the_next_thing_to_look_at(problem: str, told: str) -> None:
+    asked = questions([Plain("to wake up"), Silent(None, problem)])
+    assert [told in question for question in asked] == ([True] if told else [])
+
+
 def test_what_holds_at_the_end_is_the_end() -> None:
     paced, _, _ = pace()
     end = Done(("it goes on alone",))
@@ -78,6 +131,21 @@ def test_a_look_that_was_cut_short_is_not_the_reason() -> None:
     with pytest.raises(TimedOut, match="couchdb-1 to wake up"):
         paced.wait(Wait({"couchdb-0": Plain("to answer in the time that was not left")}))
     assert record.view == whole
+
+
+def test_a_step_that_the_deadline_left_unseen_is_the_reason() -> None:
+    paced, deadline, _ = pace(1.0)
+    paced.wait(Wait(WAITS), 0.5)
+    paced.acted("finish_cluster couchdb-0")
+    deadline.spent = 2.0
+    cut = Wait({"couchdb-0": Plain("to answer in the time that was not left")})
+    with pytest.raises(TimedOut, match="what came of finish_cluster couchdb-0 was not seen in"):
+        paced.wait(cut)
+    end = Done(("it goes on alone",))
+    fresh, deadline, _ = pace(1.0)
+    fresh.acted("add_node couchdb-1")
+    deadline.spent = 2.0
+    assert fresh.wait(replace(cut, at_the_end=end)) is end
 
 
 def test_after_a_step_the_next_looks_come_soon() -> None:

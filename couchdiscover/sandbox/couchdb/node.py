@@ -207,6 +207,11 @@ class Node(Member):
 
     def _make_system_dbs(self) -> None:
         for name in SYSTEM_DBS if self.running else ():
+            self.make_database(name)
+
+    def make_database(self, name: str) -> None:
+        """Makes a database where it is not there yet, as an image or a hook does at the start."""
+        with self.network.lock:
             if self.databases.find(name) is None:
                 self.databases.create(name, props=False)
 
