@@ -27,7 +27,10 @@ MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of a decoded answer: ``_membership`` of a thousand nodes has 0.2 MB, a Secret at most 1."""
 
 REFUSED = "refuses connections"
-"""What ``explain`` says of a port where nothing listens."""
+CLOSED = "closed the connection without an answer"
+NOT_ACCEPTED = "has a TLS certificate that is not accepted"
+NO_TLS = "fails at TLS"
+"""What ``explain`` begins with, where the next thing to look at is known."""
 
 CONNECT_SECONDS = 3.0
 """Seconds for a connection to come about: pods are near, and one that is gone swallows packets."""
@@ -281,11 +284,11 @@ def explain(error: BaseException) -> str:
             case socket.gaierror():
                 return "has a name that does not resolve"
             case ssl.SSLCertVerificationError():
-                return f"has a TLS certificate that is not accepted: {cause.verify_message}"
+                return f"{NOT_ACCEPTED}: {cause.verify_message}"
             case ssl.SSLError():
-                return f"fails at TLS: {cause.reason or 'none is spoken there'}"
+                return f"{NO_TLS}: {cause.reason or 'none is spoken there'}"
             case http.client.RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
-                return "closed the connection without an answer"
+                return CLOSED
             case http.client.IncompleteRead() | http.client.HTTPException():
                 return "does not speak HTTP properly"
             case AnswerTooLarge():

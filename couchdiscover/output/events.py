@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from couchdiscover.decide.findings import Finding
-from couchdiscover.net.http import REFUSED
+from couchdiscover.net.http import CLOSED, NO_TLS, NOT_ACCEPTED, REFUSED
 from couchdiscover.output.log import LOGGER
 from couchdiscover.output.report import Record
 from couchdiscover.state.nodes import ClusterView, NodeView
@@ -180,14 +180,25 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:TOLD]) + more
 
 
+_QUESTIONS = {
+    REFUSED: (
+        "is CouchDB up there, at this port (--port), and bound to the pod's address and not to "
+        "127.0.0.1 ([chttpd] bind_address)?"
+    ),
+    CLOSED: "is https spoken there (--scheme https), or is it another port (--port)?",
+    NOT_ACCEPTED: "does --ca-file name the certificates that CouchDB's is signed by?",
+    NO_TLS: "is http spoken there (--scheme http), or is it another port (--port)?",
+}
+
+
 def questions(reasons: Iterable[Reason]) -> list[str]:
     """What to look at where nodes are silent, once for all of them."""
-    if any(isinstance(reason, Silent) and reason.problem == REFUSED for reason in reasons):
-        return [
-            "is CouchDB up there, at this port, and bound to the pod's address and not to "
-            "127.0.0.1 ([chttpd] bind_address)?"
-        ]
-    return []
+    problems = [reason.problem for reason in reasons if isinstance(reason, Silent)]
+    return [
+        question
+        for start, question in _QUESTIONS.items()
+        if any(problem.startswith(start) for problem in problems)
+    ]
 
 
 def told_steps(steps: Iterable[Step]) -> str:

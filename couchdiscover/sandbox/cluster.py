@@ -93,6 +93,8 @@ class Pod:
     port: int = 0
     trouble: str = ""
     ready: bool = False
+    unready_because: str = ""
+    """What its readinessProbe was answered, in words, where it fails."""
     waits: bool = False
     """Whether something in it has not ended that must end before it can be Ready."""
     tls: Tls = field(default=None, repr=False)
@@ -367,7 +369,12 @@ class Cluster:
         bare, _, _query = path.partition("?")
         request = Request("GET", path, bare, {}, headers, b"", client=pod.address)
         answer = self._loop.run(node.handle(request))
-        return isinstance(answer, Response) and 200 <= answer.status < 400
+        status = answer.status if isinstance(answer, Response) else 0
+        succeeds = 200 <= status < 400
+        pod.unready_because = (
+            "" if succeeds else f"its readinessProbe, GET {path}, is answered {status or 'nothing'}"
+        )
+        return succeeds
 
     def _publish(self) -> None:
         """Has the API, and DNS, show what there is now; only what has changed is written."""

@@ -177,6 +177,10 @@ class Stage:
                 f"  The nodes of StatefulSets {', '.join(self.by_hand)} are under the same "
                 "Service: all begin as one cluster, joined by hand (--fresh: apart)."
             )
+        apart = [found.name for found in cluster.sets if found.container is not None]
+        apart = [name for name in apart if name not in (cluster.chosen.name, *self.by_hand)]
+        if apart:
+            say(f"  StatefulSets with CouchDB that begin apart from it: {', '.join(apart)}.")
         say("What is not known here, or taken for granted:")
         say(f"  - {_NEVER}")
         for note in [*cluster.notes, *self._hints()]:
@@ -238,6 +242,8 @@ class Stage:
                     "IPv6: the pods have IPv4 addresses here (Erlang's distribution goes by IPv6 "
                     "only with -proto_dist inet6_tcp in ERL_FLAGS)"
                 )
+        if chosen.pod_spec.get("hostNetwork"):
+            hints.append("hostNetwork: each pod has an address of its own here")
         idle = [c["name"] for c in chosen.others if not companions.is_own(c)]
         if idle:
             hints.append(f"what the other containers do ({', '.join(idle)})")
@@ -263,6 +269,9 @@ class Stage:
         )
         told = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
         self.say(f"Written to CouchDB: {told or 'nothing'}.")
+        for pod in self.cluster.chosen.pods:
+            if pod.unready_because and not pod.ready:
+                self.say(f"{pod.name} is not Ready: {pod.unready_because}.")
         self.say("")
 
     # --- playing ---

@@ -604,6 +604,7 @@ def test_sets_under_one_service_may_begin_apart(couchdiscover: Command) -> None:
     )
     assert ended.code == 0, ended.all
     assert "joined by hand" not in ended.out
+    assert "begin apart from it: couchdb-a, couchdb-c." in ended.out
     assert ended.written == "finish_cluster (1), mark (1)"
 
 

@@ -668,6 +668,22 @@ def test_what_a_hook_or_a_sidecar_makes_is_there_on_each_node(tmp_path: Path) ->
         assert "postStart of container couchdb is not played" in f.notes
 
 
+def test_why_a_pod_is_not_ready_is_known(tmp_path: Path) -> None:
+    probe = {"httpGet": {"path": "/_up?x=1", "port": 5984}}
+    rules = config_map("rules", rules="[chttpd]\nrequire_valid_user = true\n")
+    place = "/opt/couchdb/etc/local.d/rules.ini"
+    changed = {
+        "readinessProbe": probe,
+        "volumeMounts": [{"name": "rules", "mountPath": place, "subPath": "rules"}],
+    }
+    volume = {"volumes": [{"name": "rules", "configMap": {"name": "rules"}}]}
+    whole = statefulset(container=changed, pod=volume)
+    with cluster(given(tmp_path, secret(), service(), rules, whole)) as found:
+        (pod,) = found.pods
+        assert not pod.ready
+        assert pod.unready_because == "its readinessProbe, GET /_up?x=1, is answered 401"
+
+
 def test_all_pods_are_on_one_machine(tmp_path: Path) -> None:
     env = [{"name": "NODENAME", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}]
     manifests = given(tmp_path, secret(), service(), statefulset(container={"env": env}))

@@ -7,7 +7,7 @@ import pytest
 from couchdiscover.errors import Denied, NotYet, TimedOut
 from couchdiscover.kube.client import DeniedForNow, Forbidden
 from couchdiscover.net.deadline import SETTLING, Deadline
-from couchdiscover.output.events import Narrator, together, told
+from couchdiscover.output.events import Narrator, questions, together, told
 from couchdiscover.output.report import Record
 from couchdiscover.pace import Pace
 from couchdiscover.state.nodes import ClusterView
@@ -93,6 +93,21 @@ def test_who_refuses_connections_is_asked_about_once() -> None:
     with pytest.raises(TimedOut) as caught:
         until_over(paced, Wait(refusals))
     assert str(caught.value).count("bound to the pod's address and not to 127.0.0.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        ("refuses connections", "(--port)"),
+        ("closed the connection without an answer", "--scheme https"),
+        ("has a TLS certificate that is not accepted: self-signed certificate", "--ca-file"),
+        ("fails at TLS: WRONG_VERSION_NUMBER", "--scheme http)"),
+        ("did not answer in time", ""),
+    ],
+)
+def test_the_next_thing_to_look_at(problem: str, told: str) -> None:
+    asked = questions([Plain("to wake up"), Silent(None, problem)])
+    assert [told in question for question in asked] == ([True] if told else [])
 
 
 def test_what_holds_at_the_end_is_the_end() -> None:
