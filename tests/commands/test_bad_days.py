@@ -386,6 +386,47 @@ def test_10_members_of_another_statefulset_are_left_alone(
     assert kinds(found)["elsewhere"] == "info"
 
 
+@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+def test_all_in_maintenance_mode_are_not_taken_for_unfinished(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    """No copy of _users and _replicator is read then, and ``_all_dbs`` is 412."""
+    box = assembled(couchdiscover, sandbox(3))
+    before = len(changes(box))
+    for each in box.pods:
+        box.node(each).config.set("couchdb", "maintenance_mode", "true")
+    ended = run(couchdiscover, box, *QUICK, pod=pod)
+    assert ended.code == (4 if pod is None else 0), ended.err
+    told = [ended.json["message"], *ended.json["warnings"]]
+    assert any("open _users" in text for text in told)
+    assert changes(box)[before:] == []
+    for each in box.pods:
+        box.node(each).config.set("couchdb", "maintenance_mode", "false")
+    again(couchdiscover, box)
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-0", "couchdb-1"])
+def test_a_configuration_that_cannot_be_read_keeps_no_pod_from_starting(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    before = len(changes(box))
+    meddle(
+        box,
+        lambda pod, request: (
+            Response(500, {"error": "badarg", "reason": "odd"})
+            if pod == "couchdb-1" and "_config" in request.path
+            else None
+        ),
+    )
+    ended = run(couchdiscover, box, *QUICK, pod=pod)
+    assert ended.code == (4 if pod is None else 0), ended.err
+    told = [ended.json["message"], *ended.json["warnings"]]
+    known = any("couchdb-1" in text and "its configuration" in text for text in told)
+    assert known is (pod != "couchdb-0")
+    assert changes(box)[before:] == []
+
+
 # --- identity and credentials (12 to 19) ------------------------------------------------------
 
 
