@@ -218,3 +218,39 @@ def test_a_file_that_couchdb_has_made_anew_is_found_and_filled(
     assert ended.code == 0, ended.err
     assert equal(box, "orders")
     assert run(couchdiscover, box).json["steps"] == []
+
+
+@pytest.mark.parametrize("first", [None, "couchdb-1"])
+def test_two_lost_volumes_do_not_prove_each_other(
+    any_sandbox: Make, couchdiscover: Command, first: str | None
+) -> None:
+    """What only they had is gone, and is told once: by the first of them, or by the set's run."""
+    box = assembled(couchdiscover, any_sandbox(3))
+    pair = {ask(box, pod, "/_node/_local")["name"] for pod in box.pods[1:]}
+    for number in range(9):
+        put(box, "couchdb-0", f"/orders-{number}?q=1&n=2")
+        database = f"orders-{number}"
+        if set(ask(box, "couchdb-0", f"/_node/_local/_dbs/{database}")["by_node"]) == pair:
+            break
+    put(box, "couchdb-1", f"/{database}/first", {})
+    for pod in box.pods[1:]:
+        box.stop(pod)
+        box.wipe(pod)
+    for pod in box.pods[1:]:
+        box.start(pod)
+    eventually(lambda: "" not in states(box) and len(set(states(box))) == 1)
+    ended = run(couchdiscover, box, pod=first)
+    assert ended.code == (0 if first else 3), ended.err
+    told = [ended.json["message"], *ended.json["warnings"]]
+    assert any("the only copies of some range of" in t and database in t for t in told), told
+    rest = run(couchdiscover, box)
+    assert rest.code in (0, 3), rest.err
+    assert run(couchdiscover, box).code == 0, "it is told once"
+
+
+def states(box: Sandbox) -> list[str]:
+    return [
+        asked(box, pod, "/_cluster_setup").json().get("state", "")
+        + str(len(ask(box, pod, "/_membership")["all_nodes"]))
+        for pod in box.pods
+    ]
