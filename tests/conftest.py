@@ -15,6 +15,13 @@ from tests.support.processes import Nursery
 from tests.support.releases import SIMULATED, real_homes, release_of
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What `pytest` leaves out anyway is not read either: two processes would read it all."""
+    left_out = config.getoption("markexpr") == "not proof and not e2e"
+    folders = [Path(__file__).with_name(name) for name in ("proof", "e2e")]
+    return True if left_out and collection_path in folders else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Has what is marked ``own_network`` run there."""

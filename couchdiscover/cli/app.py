@@ -1,5 +1,6 @@
 """The app and its commands. Commands import what they need inside the function: start-up time."""
 
+import functools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def _exit_code(arguments: list[str]) -> int:
     plugin = Path(sys.argv[0]).name.startswith("kubectl-")
     called = "kubectl couchdiscover" if plugin else "couchdiscover"
     try:
-        return app(args=arguments, prog_name=called, standalone_mode=False) or 0
+        return program()(args=arguments, prog_name=called, standalone_mode=False) or 0
     except _BadCommandLine as error:
         path = error.ctx.command_path if error.ctx else called
         failure: BaseException = UsageProblem(
@@ -62,9 +63,14 @@ def _exit_code(arguments: list[str]) -> int:
         failure = error
     from couchdiscover.cli.conduct import give_up
 
-    program: Any = typer.main.get_command(app)
-    command = arguments[0] if arguments[0] in program.commands else ""
-    return give_up(command, read_leniently(program, arguments), failure)
+    command = arguments[0] if arguments[0] in program().commands else ""
+    return give_up(command, read_leniently(program(), arguments), failure)
+
+
+@functools.cache
+def program() -> Any:
+    """The command line as typer makes it of the functions below."""
+    return typer.main.get_command(app)
 
 
 def _show_version(value: bool) -> None:

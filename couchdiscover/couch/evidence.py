@@ -9,18 +9,22 @@ from couchdiscover.couch.asking import Asker, node_of
 from couchdiscover.couch.client import CouchFailure, CouchNode
 from couchdiscover.couch.copies import Nodes, look_at, read_files
 from couchdiscover.couch.volumes import Part, read_histories, read_holdings, read_infos, read_volume
-from couchdiscover.decide.copies import Loss, lost_ranges, refilled, unsourced
+from couchdiscover.decide.copies import Loss, Proof, lost_ranges, refilled, unsourced
 from couchdiscover.decide.membership import MOST_OTHERS, Membership
 from couchdiscover.decide.merging import unclear
 from couchdiscover.decide.verification import few_copies, sampled
-from couchdiscover.decide.volumes import Files
+from couchdiscover.decide.volumes import Files, Survey
 from couchdiscover.state.nodes import ClusterView, Copies, NodeView
 from couchdiscover.state.topology import Scope, Topology
 from couchdiscover.state.volumes import FileInfo, ShardFile, Volume
 
-SPREADING = (0.2, 0.5, 1.0, 2.0)
-"""Seconds after which a copy that is empty, while another is not, is looked at again: what has just
-been written, the design document of a new ``_users`` say, is on the other copies within these."""
+SPREADING = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Seconds after which a copy that holds less than another one is looked at again: what has just
+been written, the design document of a new ``_users`` say, is on the other copies within these, or
+is known to have been pushed there ([mem3] sync_delay is 5 s)."""
+
+Questioned = Mapping[str, frozenset[ShardFile]]
+"""Copies that may lack something, by the Erlang names of their nodes."""
 
 
 def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
@@ -211,8 +215,8 @@ def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> Clust
         wanted |= {node.pod: Part.FILES | Part.HISTORY for node in peers}
         view = _read(asker, topology, view, wanted)
     view = _confirmed(asker, topology, view, verified)
-    view, emptied = _sampled(asker, topology, view, verified)
-    return _with_copies(asker, topology, view, verified, emptied)
+    view, questioned = _sampled(asker, topology, view, verified)
+    return _with_copies(asker, topology, view, verified, questioned)
 
 
 def _confirmed(
@@ -246,13 +250,12 @@ def _files(topology: Topology, view: ClusterView, pod: str) -> Files | None:
 
 def _sampled(
     asker: Asker, topology: Topology, view: ClusterView, verified: Collection[str]
-) -> tuple[ClusterView, Mapping[str, frozenset[ShardFile]]]:
-    """A sample of the copies on each volume, and the other copies of those that are empty.
+) -> tuple[ClusterView, Questioned]:
+    """A sample of the copies on each volume, and the other copies of their ranges.
 
-    Returns, by pod, those that were seen empty while another was not, and are unlike it still: they
-    may be half full by now. System databases that a first run has just made are all there is; in a
-    cluster that is older than its marks there may be many. CouchDB makes a missing named file by
-    itself, empty.
+    Returns those that hold less than another one, and that nothing proves. System databases that a
+    first run has just made are all there is; in a cluster that is older than its marks there may be
+    many. CouchDB makes a missing named file by itself, empty, and a mark says nothing of that.
     """
     membership = Membership.of(topology, view)
     survey = membership.survey
@@ -263,32 +266,62 @@ def _sampled(
         and node.pod not in survey.lost
         and survey.volumes[node.pod].traces is not None
     ]
+    files = frozenset(file for node in looked_at for file in sampled(survey, node.pod))
+    if not files:
+        return view, {}
     view = view.seen_anew(
         {n.pod: replace(n, volume=replace(survey.volumes[n.pod], sampled=True)) for n in looked_at}
     )
-    mine = {node.name: sampled(survey, node.pod) for node in looked_at}
-    view = _with_infos(asker, topology, view, mine)
-    volumes = Membership.of(topology, view).survey.volumes
-    empty = {f for node in looked_at for f, info in volumes[node.pod].infos.items() if info.empty}
-    known = {node.name: volumes[node.pod].infos.keys() for node in view.nodes}
-    others = {n: fs - known.get(n, set()) for n, fs in _holding(membership, empty).items()}
-    view = _with_infos(asker, topology, view, others)
-    emptied: dict[str, frozenset[ShardFile]] = {}
-    for pause in SPREADING:
-        survey = Membership.of(topology, view).survey
-        hollow = {n.pod: found for n in looked_at if (found := survey.empty_copies(n.pod))}
-        emptied |= {pod: emptied.get(pod, frozenset()) | files for pod, files in hollow.items()}
-        known_long = {node.pod for node in looked_at if node.name in asker.memory.incomplete}
+    view = _with_infos(asker, topology, view, _holding(membership, files))
+    proof: Proof | None = None
+    for pause in (*SPREADING, 0.0):
+        behind = _behind(Membership.of(topology, view).survey, looked_at)
+        proof = _proof_of(asker, topology, view, behind, proof) if behind else proof
+        left = proof.left() if proof is not None else {}
+        behind = {name: files.intersection(left.get(name, ())) for name, files in behind.items()}
+        behind = {name: files for name, files in behind.items() if files}
         over = asker.deadline.seconds and asker.deadline.passed
-        if over or hollow.keys() <= known_long:
-            break  # what was found empty once is not waited for again in each look
+        if over or not pause or behind.keys() <= asker.memory.incomplete.keys():
+            break  # what was found once is not waited for again in each look
         asker.deadline.rest(pause)
-        view = _with_infos(
-            asker, topology, view, _holding(membership, set().union(*hollow.values()))
-        )
-    survey = Membership.of(topology, view).survey
-    unlike = {pod: frozenset(f for f in fs if not survey.alike(f)) for pod, fs in emptied.items()}
-    return view, {pod: files for pod, files in unlike.items() if files}
+        questioned = frozenset().union(*behind.values())
+        view = _with_infos(asker, topology, view, _holding(membership, questioned))
+    return view, behind
+
+
+def _behind(survey: Survey, nodes: Iterable[NodeView]) -> Questioned:
+    """Copies that hold less than another of the same range, by the Erlang names of their nodes."""
+    found = {node.name: survey.behind(node.pod) for node in nodes}
+    return {name: files for name, files in found.items() if files}
+
+
+def _proof_of(
+    asker: Asker,
+    topology: Topology,
+    view: ClusterView,
+    questioned: Questioned,
+    before: Proof | None,
+) -> Proof:
+    """One look at whether CouchDB has pushed to these copies all that the others had at first.
+
+    Under writers two good copies differ at any look, so that counts alone prove nothing.
+    """
+    membership = Membership.of(topology, view)
+    maps = (membership.survey.all_maps or {}).values()
+    clients = _everybody(asker, topology, view, membership.elsewhere)
+    proof = refilled(maps, Loss(), clients.clients.keys(), questioned)
+    return look_at(before.over(proof) if before is not None else proof, clients)
+
+
+def _everybody(
+    asker: Asker, topology: Topology, view: ClusterView, beyond: Collection[str]
+) -> Nodes:
+    """The way to all nodes of ours that answer, and to these members beyond them."""
+    clients = dict(_beyond(asker, topology, view, beyond).clients)
+    for node in view.nodes:
+        if (pod := topology.pod(node.pod)) is not None:
+            clients[node.name] = asker.fleet.node(pod, node.address)
+    return Nodes(clients, asker.fleet.patience)
 
 
 def _holding(
@@ -341,19 +374,18 @@ def _with_copies(
     topology: Topology,
     view: ClusterView,
     verified: Collection[str],
-    emptied: Mapping[str, frozenset[ShardFile]],
+    questioned: Questioned,
 ) -> ClusterView:
     """How far copies are filled again on volumes that were lost, are damaged, or lack some."""
     memory, survey = asker.memory, Membership.of(topology, view).survey
-    broken = {**emptied, **survey.damaged, **survey.lacking}
-    # Whoever lacks a copy may lack others, too; one that is not empty any more is in question only.
-    wholly = survey.lost.keys() | survey.damaged.keys() | survey.lacking.keys()
-    incomplete = [n for n in view.nodes if n.pod in verified and n.pod in wholly | broken.keys()]
-    names = dict(memory.incomplete)
-    for node in incomplete:
-        before = names.get(node.name, frozenset())
-        whole = node.pod in wholly or before is None
-        names[node.name] = None if whole else (before or frozenset()) | broken[node.pod]
+    broken = {**survey.damaged, **survey.lacking}
+    wholly = survey.lost.keys() | broken.keys()  # whoever lacks a copy may lack others, too
+    names: dict[str, frozenset[ShardFile] | None] = dict(memory.incomplete)
+    for name, files in questioned.items():
+        known = names.get(name, frozenset())
+        names[name] = None if known is None else known | files
+    incomplete = [n for n in view.nodes if n.pod in verified and n.pod in wholly]
+    names |= dict.fromkeys(node.name for node in incomplete)
     if not names:
         return view
     view = _with_spared_maps(asker, topology, view)
@@ -367,27 +399,21 @@ def _with_copies(
     spared = [n for n in view.nodes if n.pod not in survey.lost]
     if maps is None or not any(survey.volumes[node.pod].maps is not None for node in spared):
         return view  # one that has just lost its volume may not know of all databases yet
-    answering = {node.name: node for node in view.nodes}
     # Of a volume that only lacks some copies, the others count, and it is filled up.
     copies = dict(memory.loss.copies)
     for node in incomplete:
-        if files := broken.get(node.pod):
-            copies[node.name] = copies.get(node.name, frozenset()) | files
+        if lacking := broken.get(node.pod):
+            copies[node.name] = copies.get(node.name, frozenset()) | lacking
     lost = frozenset(node.name for node in view.nodes if node.pod in survey.lost)
     loss = Loss(memory.loss.volumes | lost | survey.lost_elsewhere, copies)
     # Of one that does not tell whether it was lost, nothing is proven.
     telling = [n for n in membership.elsewhere if view.others.get(n, Volume()).traces is not None]
-    clients = dict(_beyond(asker, topology, view, telling).clients)
-    proof = refilled(maps.values(), loss, answering.keys() | clients.keys(), targets=names)
+    nodes = _everybody(asker, topology, view, telling)
+    proof = refilled(maps.values(), loss, nodes.clients.keys(), names)
     memory.proof = memory.proof.over(proof) if memory.proof else proof
     memory.incomplete, memory.loss = names, loss
-    clients |= {
-        name: asker.fleet.node(pod, node.address)
-        for name, node in answering.items()
-        if (pod := topology.pod(node.pod)) is not None
-    }
     if not memory.proof.complete:
-        memory.proof = look_at(memory.proof, Nodes(clients, asker.fleet.patience))
+        memory.proof = look_at(memory.proof, nodes)
     proof = memory.proof
     touched = {pair.file.database for pair in proof.pairs}
     return replace(

@@ -261,7 +261,7 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
 
 
 def _being_filled(membership: Membership) -> Iterable[Finding]:
-    """Copies that were empty when they were looked at first, and may be half full now."""
+    """Copies that hold less than others, and nothing proves that they were only late."""
     survey, copies = membership.survey, membership.view.copies
     known = survey.lost.keys() | survey.damaged.keys() | survey.lacking.keys()
     for node in membership.view.nodes:
@@ -272,7 +272,8 @@ def _being_filled(membership: Membership) -> Iterable[Finding]:
             "copies_missing",
             Severity.FAULT,
             (node.pod,),
-            f"{node.pod} had an empty copy a moment ago: {state}; `couchdiscover run` waits for it",
+            f"{node.pod} holds less than others in some copy: {state}; `couchdiscover run` has "
+            "CouchDB fill them",
         )
 
 

@@ -216,7 +216,7 @@ def _introductions(membership: Membership, coordinator: NodeView, own: NodeView)
     told: list[Step] = list(steps)
     if coordinator is not own and own.name in coordinator.overdue:
         if reason := introduction_question(coordinator, own):
-            held_back.setdefault(own.pod, reason)
+            held_back.setdefault(coordinator.pod, reason)
         else:
             told.append(AddNode(coordinator.pod, own.pod, own.name, introduces=True))
     if told:
@@ -243,8 +243,8 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         )
         if telling:
             return Do(telling)
-        held = next((reason for reason in asked.values() if reason is not None), None)
-        return Wait({own.pod: held or NotListedBy(unheard[0].pod)})
+        held = {name: reason for name, reason in asked.items() if reason is not None}
+        return Wait(held or {own.pod: NotListedBy(unheard[0].pod)})
     if unknown := _unlearned(group, own):
         steps, held_back = introductions(membership, [own])
         waits = held_back or {own.pod: NotListing(unknown[0].pod)}

@@ -12,7 +12,7 @@ from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
 from couchdiscover.state.reasons import CopiesFilling, NotRead, Reason, Reasons
 from couchdiscover.state.steps import AddCopies, Decision, Do, Done, Refuse, SyncShards, Wait
-from couchdiscover.state.volumes import ShardFile, Volume
+from couchdiscover.state.volumes import Mark, ShardFile, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +44,8 @@ def volume_refusal(membership: Membership) -> Refuse | None:
         return clone
     if cloned := cloned_note(survey):
         return Refuse(NotSo, cloned)
-    if survey.held:
-        return None
-    if survey.has_former_names:
-        return Refuse(Unsafe, _former_names(survey))
-    if survey.permuted:
-        moved = ", ".join(f"{pod} has the one of {n}" for pod, n in sorted(survey.permuted.items()))
-        return Refuse(
-            Unsafe,
-            f"volumes have changed places ({moved}): the shard maps name copies that are on other "
-            "nodes now; `couchdiscover adopt` puts the maps right",
-        )
-    return None
+    displaced = _displaced(survey)
+    return Refuse(Unsafe, displaced) if displaced else None
 
 
 def volume_answer(membership: Membership, own: NodeView) -> Decision | None:
@@ -67,18 +57,31 @@ def volume_answer(membership: Membership, own: NodeView) -> Decision | None:
     survey = membership.survey
     if clone := clone_refusal(survey):
         return clone
-    if survey.held or not (survey.has_former_names or survey.permuted):
-        return None
-    refusal = volume_refusal(membership)
-    if refusal is None:
+    displaced = _displaced(survey)
+    if displaced is None:
         return None
     named = survey.named_in_maps
     others_named = any(node.name in named for node in membership.view.nodes if node.pod != own.pod)
     if survey.permuted or (own.name not in named and others_named):
-        return refusal
+        return Refuse(Unsafe, displaced)
     return Done(
-        (refusal.reason,),
+        (displaced,),
         conclusion=f"{own.pod} was left as it is, so that the other pods can start",
+    )
+
+
+def _displaced(survey: Survey) -> str | None:
+    """Volumes whose maps name other nodes than those that have them now."""
+    if survey.held:
+        return None
+    if survey.has_former_names:
+        return _former_names(survey)
+    if not survey.permuted:
+        return None
+    moved = ", ".join(f"{pod} has the one of {n}" for pod, n in sorted(survey.permuted.items()))
+    return (
+        f"volumes have changed places ({moved}): the shard maps name copies that are on other "
+        "nodes now; `couchdiscover adopt` puts the maps right"
     )
 
 
@@ -471,16 +474,13 @@ def marks_due(membership: Membership, nodes: Sequence[NodeView], policy: Policy)
         if volume is None or volume.traces is None or volume.files is None or not node.finished:
             continue
         mark = survey.mark(node.pod)
-        if mark is None or mark.node != node.name or _renewed(membership, node):
+        if mark is None or mark.node != node.name or _renewed(membership, node, mark):
             due.append(node.pod)
     return tuple(due)
 
 
-def _renewed(membership: Membership, node: NodeView) -> bool:
+def _renewed(membership: Membership, node: NodeView, mark: Mark) -> bool:
     """Whether a mark has seen other members than there are, or other volumes of theirs."""
-    mark = membership.survey.mark(node.pod)
-    if mark is None:
-        return True
     for other in membership.view.nodes:
         if other.name == node.name or other.name not in node.cluster_nodes:
             continue

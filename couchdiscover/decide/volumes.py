@@ -22,6 +22,9 @@ from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
 from couchdiscover.state.topology import Pod
 from couchdiscover.state.volumes import Mark, ShardFile, ShardMap, Volume
 
+GOOD_SHARE = 0.9
+"""What a copy holds of another one's documents, at least, for the two to be taken for alike."""
+
 
 def is_replicator(database: str) -> bool:
     """Whether CouchDB runs the replications that a database's documents describe."""
@@ -629,14 +632,21 @@ class Survey:
             )
         )
 
-    def alike(self, file: ShardFile) -> bool:
-        """Whether all copies of a range that were looked into hold as many documents."""
-        counts = {
-            (info.documents, info.deleted)
-            for volume in (*self.volumes.values(), *self.others.values())
-            if (info := volume.infos.get(file)) is not None
-        }
-        return len(counts) == 1
+    def behind(self, pod: str) -> frozenset[ShardFile]:
+        """Files of a node that hold much less than another copy of them, as they were looked into.
+
+        Documents and deletions are counted: under writers two good copies differ by a few.
+        """
+        everybody = (*self.volumes.values(), *self.others.values())
+        return frozenset(
+            file
+            for file, info in self.volumes[pod].infos.items()
+            if any(
+                info.held < GOOD_SHARE * other.infos[file].held
+                for other in everybody
+                if file in other.infos
+            )
+        )
 
     @cached_property
     def unmarked(self) -> frozenset[str]:

@@ -80,9 +80,14 @@ class FileInfo:
     purge_seq: int = 0
 
     @property
+    def held(self) -> int:
+        """How many documents it holds, those that were deleted among them."""
+        return self.documents + self.deleted
+
+    @property
     def empty(self) -> bool:
         """Whether it holds no document, and none that was deleted."""
-        return self.documents == 0 and self.deleted == 0
+        return self.held == 0
 
 
 @dataclass(frozen=True, slots=True)

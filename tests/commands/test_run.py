@@ -97,7 +97,7 @@ def test_a_node_configured_as_a_single_one(sandbox: Make, couchdiscover: Command
     box.scale(2)
     refused = couchdiscover("-o", "json", environment=box.environment())
     assert refused.code == 6, refused.err
-    assert "single node" in refused.json["message"]
+    assert "[cluster] n = 1" in refused.json["message"]
 
 
 def test_nodes_that_come_up_late(sandbox: Make, couchdiscover: Command) -> None:

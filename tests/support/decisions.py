@@ -11,9 +11,9 @@ from couchdiscover.state.nodes import (
     ClusterView,
     Hash,
     Identity,
-    LoginRefused,
     NodeView,
     SetupState,
+    Sight,
     Unreachable,
 )
 from couchdiscover.state.reasons import Silent
@@ -102,7 +102,7 @@ def down(ordinal: int) -> Unreachable:
     return Unreachable(f"couchdb-{ordinal}", Silent(ADDRESS, "refuses connections"))
 
 
-def view(*sights: NodeView | Unreachable | LoginRefused, **more: Any) -> ClusterView:
+def view(*sights: Sight, **more: Any) -> ClusterView:
     return ClusterView(tuple(sights), **more)
 
 

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 import couchdiscover
 from couchdiscover.__main__ import main as command
+from couchdiscover.cli.app import program
 
 NAP = 0.01
 """Seconds between two looks for processes that have ended."""
@@ -36,10 +37,11 @@ PACE = 0.1
 
 
 def import_all() -> None:
-    """Imports the program, but for the sandbox, which only the demo needs."""
+    """Imports the program, but for the sandbox, and makes the command line, once for all."""
     for module in pkgutil.walk_packages(couchdiscover.__path__, "couchdiscover."):
         if not module.name.startswith("couchdiscover.sandbox"):
             importlib.import_module(module.name)
+    program()
 
 
 def tell(**facts: Any) -> None:

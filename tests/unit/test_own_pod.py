@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
-from couchdiscover.decide.decision import decide
-from couchdiscover.errors import Denied, Unsafe
+from couchdiscover.decide.decision import Policy, decide
+from couchdiscover.errors import Denied, Unsafe, UsageProblem
 from couchdiscover.state.nodes import (
     Hash,
     Identity,
     LoginRefused,
     SetupState,
+    TooOld,
 )
 from couchdiscover.state.steps import (
     AddNode,
@@ -17,6 +18,7 @@ from couchdiscover.state.steps import (
     Wait,
 )
 from couchdiscover.state.topology import Scope
+from couchdiscover.state.volumes import Volume
 from tests.support.decisions import (
     SAME,
     down,
@@ -313,3 +315,157 @@ def test_a_pod_makes_a_secret_where_nobody_has_one() -> None:
     lacking = [finished(n, 1 - n, identity=Identity(Hash("a"), "u", None)) for n in range(2)]
     seen = view(*lacking, prior=names(0, 1))
     assert kinds(decide(topology(2, own=1), seen, Scope.POD)) == ["set_secret couchdb-1"]
+
+
+def test_an_old_couchdb_in_the_own_pod_is_refused_in_another_one_it_is_not() -> None:
+    old = TooOld("couchdb-1", "2.3.1")
+    reason = refused(decide(topology(2, own=1), view(node(0), old), Scope.POD), UsageProblem)
+    assert reason.startswith("couchdb-1 runs CouchDB 2.3.1")
+
+
+def test_what_lies_on_the_own_volume_is_waited_for_before_it_joins_anybody() -> None:
+    for found in (None, Volume(), Volume(files=holding("_users").files)):
+        seen = view(finished(0, 7), node(1, volume=found))
+        told = waits(decide(topology(2, own=1), seen, Scope.POD))
+        assert "what it holds" in told["couchdb-1"]
+
+
+def test_a_fresh_pod_waits_for_the_lowest_ordinal_which_has_no_address_yet() -> None:
+    """It leads where there is no cluster: nobody else begins one beside it."""
+    place = topology(2, own=1)
+    first = replace(place.expected[0], addresses=())
+    place = replace(place, expected=(first, *place.expected[1:]))
+    assert list(waits(decide(place, view(down(0), node(1)), Scope.POD))) == ["couchdb-0"]
+
+
+def test_the_coordinator_is_finished_and_the_own_node_not_yet() -> None:
+    """The databases are on their way: what it would be is told by its coordinator."""
+    seen = view(finished(0, 1), node(1, names(0, 1)))
+    told = waits(decide(topology(2, own=1), seen, Scope.POD))
+    assert told == {"couchdb-1": "to report what couchdb-0 does: a finished cluster"}
+
+
+def test_databases_that_were_asked_for_are_made_through_the_own_node() -> None:
+    own = finished(1, 0, unreadable=("orders",), databases=frozenset({"_users"}))
+    other = finished(0, 1, unreadable=("orders",), databases=frozenset({"_users"}))
+    decision = decide(topology(2, own=1), view(other, own), Scope.POD)
+    assert kinds(decision) == ["ensure_db couchdb-1"]
+
+
+def test_a_pod_whose_configuration_cannot_be_read_may_start_at_the_end() -> None:
+    seen = view(finished(0, 1), finished(1, 0, identity=None))
+    decision = decide(topology(2, own=1), seen, Scope.POD)
+    assert "its configuration" in waits(decision)["couchdb-1"]
+    assert isinstance(decision, Wait)
+    assert isinstance(decision.at_the_end, Done)
+
+
+def test_where_the_pod_that_repairs_are_from_is_silent_the_own_identity_is_kept() -> None:
+    """A name that is expected and does not answer is no reason to take the majority's."""
+    own = finished(1, 0, 2, identity=replace(SAME, uuid="own"))
+    seen = view(down(0), own, finished(2, 0, 1), prior=names(0, 1, 2))
+    decision = decide(topology(own=1), seen, Scope.POD, Policy(repair_from="couchdb-0"))
+    assert isinstance(decision, Done), decision
+    assert any("--repair-from names, does not answer" in told for told in decision.warnings)
+
+
+def test_a_rotated_secret_of_the_environment_is_left_with_a_note() -> None:
+    own, other = (
+        finished(n, 1 - n, version="3.4.3", sessions=frozenset({f"couchdb-{n}"})) for n in range(2)
+    )
+    own = replace(own, identity=replace(SAME, secret="rotated"))
+    place = replace(topology(2, own=0), secret_intended=True)
+    decision = decide(place, view(own, other, prior=names(0, 1)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any("the secret that its environment sets" in told for told in decision.warnings)
+
+
+def test_the_finish_is_not_begun_twice() -> None:
+    """A member was finished once: its databases are on their way to the others."""
+    both = names(0, 1)
+    seen = view(
+        node(0, both, identity=SAME),
+        node(1, both, databases=frozenset({"_users", "_replicator"})),
+    )
+    decision = decide(topology(2, own=0), seen, Scope.POD)
+    assert "to report a finished cluster" in waits(decision)["couchdb-0"]
+
+
+def test_who_is_before_the_coordinator_and_silent_is_waited_for_before_finishing() -> None:
+    """Others may reach it, and finish through it: two finishes would make the nodes differ."""
+    everybody = names(0, 1, 2)
+    joined = [node(n, everybody, identity=SAME) for n in (1, 2)]
+    decision = decide(topology(own=1), view(down(0), *joined), Scope.POD)
+    assert list(waits(decision)) == ["couchdb-0"]
+
+
+def test_a_pod_on_a_volume_that_has_a_conflict_is_in_with_a_warning() -> None:
+    found = holding("orders", on=names(0, 1))
+    maps = tuple(replace(each, conflicting=True) for each in found.maps or ())
+    own, other = (finished(n, 1 - n, volume=replace(found, maps=maps)) for n in range(2))
+    decision = decide(topology(2, own=0), view(own, other), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any("have conflicts" in told for told in decision.warnings)
+
+
+def test_a_peer_that_refuses_the_login_is_told_and_not_waited_for() -> None:
+    refusing = LoginRefused("couchdb-1", "its password is another one")
+    decision = decide(topology(2, own=0), view(finished(0, 1), refusing), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any(
+        "couchdb-1 refused the credentials that couchdb-0 accepts" in told
+        for told in decision.warnings
+    )
+
+
+def test_the_original_of_a_clone_is_let_through_with_a_warning() -> None:
+    clone = "couchdb@couchdb-0.couchdb.copy.svc.cluster.local"
+    both = frozenset({erlang_name(0), clone})
+    own = finished(
+        0,
+        volume=holding("orders", on=names(0)),
+        all_nodes=both,
+        cluster_nodes=both,
+    )
+    seen = view(own, others={clone: Volume(uuid="couchdb-0's")})
+    decision = decide(topology(1, own=0), seen, Scope.POD)
+    assert isinstance(decision, Done)
+    assert any("runs on copies of volumes of this cluster" in told for told in decision.warnings)
+
+
+def test_a_lone_node_with_databases_goes_on_while_the_others_do_not_run_yet() -> None:
+    """As one that was run alone before it was scaled up; who comes later joins it."""
+    own = node(0, volume=holding("orders", on=names(0)))
+    decision = decide(unmade(topology(own=0), 1), view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(decision, Done)
+
+
+WAS_FINISHED = frozenset({"_users", "_replicator"})
+
+
+def test_a_member_whose_databases_are_away_is_in_and_nothing_is_made_anew() -> None:
+    """All pods were gone: their copies are on members that OrderedReady has not brought yet."""
+    own = node(0, names(0, 1, 2), connected=names(0), databases=WAS_FINISHED)
+    decision = decide(unmade(topology(own=0), 1), view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any("cannot open _users and _replicator now" in told for told in decision.warnings)
+    # The same of a coordinator: whoever joins it does not finish for it.
+    leader = node(0, names(0, 1), databases=WAS_FINISHED)
+    joined = node(1, names(0, 1))
+    decision = decide(topology(2, own=1), view(leader, joined), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any(told.startswith("couchdb-0 was in a finished") for told in decision.warnings)
+
+
+def test_a_coordinator_that_does_not_learn_of_the_own_node_is_not_told_where_maps_differ() -> None:
+    both = names(0, 1)
+    leader = node(
+        0,
+        names(0),
+        connected=both,
+        overdue=names(1),
+        volume=holding("orders", suffix=".1", on=names(0)),
+    )
+    own = node(1, both, volume=holding("orders", suffix=".2", on=names(1)))
+    told = waits(decide(topology(2, own=1), view(leader, own), Scope.POD))
+    assert told == {"couchdb-0": "to have the same shard maps as couchdb-1 of orders"}

@@ -103,15 +103,21 @@ def test_a_node_that_never_gets_ready_is_told(place: Make, pod: str | None) -> N
             box.play(story)
 
 
-def empty(box: Place, pod: str, database: str) -> None:
-    """The copies of a database on a node are as CouchDB makes missing ones: there, and empty."""
+def empty(box: Place, pod: str, database: str, documents: int = 0) -> None:
+    """The copies of a database on a node are as CouchDB makes missing ones: there, and empty.
+
+    Or filled again with so many documents, and no more.
+    """
     node = box.fleet.nodes[pod]
-    network(box).replication.hold(node.name, 0)
+    network(box).replication.hold(node.name, documents)
     for path in call(node, "GET", "/_node/_local/_all_dbs").body:
         if f"/{database}." in path:
             where = f"/_node/_local/{path.replace('/', '%2F')}"
             assert call(node, "DELETE", where).status == 200
             assert call(node, "PUT", where).status == 201
+    if documents:
+        call(box.fleet.nodes["couchdb-0"], "POST", f"/{database}/_sync_shards")
+        network(box).wait(6)
 
 
 @pytest.mark.parametrize("seconds", [1.0, 10.0])
@@ -146,7 +152,7 @@ def test_files_that_couchdb_has_made_anew_on_a_marked_volume_are_found(
     with pytest.raises(TimedOut, match="couchdb-1 to have its copies filled"):
         box.play(assemble, 10.0)
     node = box.fleet.nodes["couchdb-1"]
-    box.at.append((box.slept + 6.0, lambda: network(box).replication.release(node.name)))
+    box.at.append((box.slept + 12.0, lambda: network(box).replication.release(node.name)))
     assert box.play(assemble)
     assert any(step.startswith("sync_shards") for step in box.steps)
     before = len(box.fleet.writes())
@@ -159,6 +165,23 @@ def test_files_that_couchdb_has_made_anew_on_a_marked_volume_are_found(
         if "/00000000-7fffffff/orders." in path
     }
     assert len(counts) == 1
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+def test_a_marked_volume_with_half_full_copies_is_not_as_it_was(
+    place: Make, pod: str | None
+) -> None:
+    """As after a run that was killed while they were being filled."""
+    box = place()
+    empty(box, "couchdb-1", "orders", documents=1)
+    with pytest.raises(NotSo, match="couchdb-1 holds less than others in some copy"):
+        box.play(assess)
+    if pod:
+        box.in_pod(pod)
+    with pytest.raises(TimedOut, match="couchdb-1 to have its copies filled"):
+        box.play(assemble, 10.0)
+    network(box).replication.release(box.fleet.nodes["couchdb-1"].name)
+    assert box.play(assemble)
 
 
 def test_a_database_that_is_made_meanwhile_lacks_nothing(place: Make) -> None:

@@ -6,13 +6,18 @@ from functools import partial
 import pytest
 
 from couchdiscover.decide.decision import Policy, decide
+from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.simulation import after, simulate
-from couchdiscover.errors import NotSo, Unsafe
+from couchdiscover.errors import NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import (
     Hash,
     Identity,
+    NodeView,
     SetupState,
+    TooOld,
+    Unreachable,
 )
+from couchdiscover.state.reasons import AnotherPodsAddress
 from couchdiscover.state.steps import (
     AddNode,
     Do,
@@ -23,13 +28,16 @@ from couchdiscover.state.steps import (
 )
 from couchdiscover.state.topology import Scope
 from tests.support.decisions import (
+    ADDRESS,
     SAME,
+    cluster_of,
     down,
     erlang_name,
     finished,
     groups,
     holding,
     kinds,
+    laden,
     names,
     node,
     refused,
@@ -330,3 +338,134 @@ def test_a_listed_node_that_lost_its_members_is_added_again_with_what_it_holds_o
     other = view(*members, node(2, volume=holding("orders", suffix=".6")))
     reason = refused(decide(topology(), other, Scope.SET), Unsafe)
     assert "couchdb-2 is no member and holds databases of its own (orders)" in reason
+
+
+def test_a_set_that_is_scaled_to_nothing_is_done() -> None:
+    place = replace(topology(3), expected=())
+    assert decide(place, view(), Scope.SET, Policy()) == Done()
+    assert Membership.of(place, view()).coordinator is None
+
+
+def test_the_coordinator_is_the_cluster_s_and_nobody_s_where_there_are_two() -> None:
+    assert groups(view(node(0), finished(1, 2), finished(2, 1))).coordinator == "couchdb-1"
+    assert groups(view(node(0), node(1), node(2))).coordinator == "couchdb-0"
+    assert groups(view(laden(0), laden(1)), 2).coordinator is None
+
+
+def test_a_rollout_is_waited_for_before_anything_is_repaired() -> None:
+    """What it restarts a second later would undo it."""
+    other = replace(SAME, uuid="other")
+    nodes = cluster_of(SAME, SAME, other)
+    prior = names(0, 1, 2)
+    place = replace(topology(3), rollout=True)
+    decision = decide(place, view(*nodes, prior=prior), Scope.SET, Policy())
+    assert waits(decision) == {"": "the rollout of StatefulSet couchdb to end"}
+    again = decide(topology(3), view(*nodes, prior=prior), Scope.SET, Policy())
+    assert kinds(again) == ["sync_identity couchdb-2"]
+
+
+def test_a_configuration_that_was_not_read_may_differ_in_anything() -> None:
+    nodes = cluster_of(SAME, None, SAME)
+    nodes[1] = replace(nodes[1], identity=None)
+    decision = decide(topology(3), view(*nodes, prior=names(0, 1, 2)), Scope.SET, Policy())
+    assert "its configuration" in waits(decision)["couchdb-1"]
+
+
+def test_a_secret_that_the_environment_sets_is_not_overwritten_and_told() -> None:
+    nodes = [
+        replace(each, version="3.4.3")
+        for each in cluster_of(SAME, SAME, replace(SAME, secret="rotated"))
+    ]
+    nodes = [
+        replace(each, sessions=frozenset({each.pod})) for each in nodes
+    ]  # nobody accepts another's
+    place = replace(topology(3), secret_intended=True)
+    decision = decide(place, view(*nodes, prior=names(0, 1, 2)), Scope.SET, Policy())
+    reason = refused(decision, NotSo)
+    assert "`kubectl rollout restart statefulset/couchdb`" in reason
+    assert "COUCHDB_SECRET" in reason
+
+
+def test_at_the_end_an_address_that_stays_another_pod_s_is_two_of_one_name() -> None:
+    reason = AnotherPodsAddress(ADDRESS, erlang_name(0))
+    seen = view(node(0), Unreachable("couchdb-1", reason))
+    decision = decide(topology(2), seen, Scope.SET, Policy())
+    assert isinstance(decision, Wait)
+    assert decision.at_the_end is not None
+    told = refused(decision.at_the_end, Unsafe)
+    assert f"couchdb-1 has the Erlang name {erlang_name(0)}, which is another pod's" in told
+
+
+def test_a_couchdb_that_is_too_old_is_refused_with_the_version_it_takes() -> None:
+    for own, scope in ((None, Scope.SET), (0, Scope.POD)):
+        seen = view(TooOld("couchdb-0", "2.3.1"), node(1))
+        reason = refused(decide(topology(2, own=own), seen, scope, Policy()), UsageProblem)
+        assert reason.startswith("couchdb-0 runs CouchDB 2.3.1; ")
+        assert "3.3 or newer is needed" in reason
+
+
+@pytest.mark.parametrize(
+    ("age", "told"),
+    [(60.0, None), (4000.0, "an hour"), (3 * 3600.0, "3 hours"), (40 * 86400.0, "40 days")],
+)
+def test_a_cluster_that_is_born_twice_is_told(age: float, told: str | None) -> None:
+    both = [node(n, names(0, 1), identity=SAME) for n in range(2)]
+    place = replace(topology(2), age=age)
+    decision = decide(place, view(*both), Scope.SET, Policy())
+    assert kinds(decision) == ["finish_cluster couchdb-0"]
+    assert isinstance(decision, Do)
+    warned = [warning for warning in decision.warnings if "new, empty cluster" in warning]
+    assert len(warned) == (0 if told is None else 1)
+    assert told is None or f"couchdb is {told} old" in warned[0]
+
+
+def test_hashes_of_other_schemes_are_left_and_the_versions_named() -> None:
+    """A node of 3.3 takes a hash of 3.5's for a plain password, and locks the administrator out."""
+    new = replace(SAME, admin=Hash("new", "pbkdf2:sha256-600000"))
+    old = replace(SAME, admin=Hash("old", "pbkdf2-10"))
+    nodes = [
+        replace(each, version=version)
+        for each, version in zip(
+            cluster_of(new, new, old), ("3.5.2", "3.5.2", "3.3.3"), strict=True
+        )
+    ]
+    decision = decide(topology(3), view(*nodes, prior=names(0, 1, 2)), Scope.SET, Policy())
+    warnings = getattr(decision, "warnings", ())
+    (told,) = [warning for warning in warnings if "password hashes" in warning]
+    assert told.startswith("couchdb-2 keep their own password hashes")
+    assert "CouchDB 3.3.3, 3.5.2" in told
+
+
+def test_of_values_without_a_majority_it_is_said_why_one_was_taken() -> None:
+    one, other = replace(SAME, uuid="one"), replace(SAME, uuid="other")
+    told = {}
+    for name, uptimes in {"longest": (100.0, 5000.0), "tied": (100.0, 103.0)}.items():
+        nodes = cluster_of(one, other, uptimes=uptimes)
+        decision = decide(topology(2), view(*nodes, prior=names(0, 1)), Scope.SET, Policy())
+        assert isinstance(decision, Do)
+        (told[name],) = [w for w in decision.warnings if "no majority" in w]
+    assert "taken from couchdb-1, which has been up the longest" in told["longest"]
+    assert "from couchdb-0, the lowest ordinal of those that are up about as long" in told["tied"]
+
+
+@pytest.mark.parametrize(
+    ("leader", "missing"),
+    [
+        (node(0, volume=None), "what it holds"),
+        (node(0, names(0, 1), databases=None), "whether it was finished once"),
+    ],
+)
+def test_existing_waits_for_what_is_not_known_and_forms_nothing(
+    leader: NodeView, missing: str
+) -> None:
+    other = node(1) if leader.alone else node(1, names(0, 1), databases=None)
+    policy = Policy(existing_only=True)
+    told = waits(decide(topology(2), view(leader, other), Scope.SET, policy))
+    assert missing in told["couchdb-0"]
+
+
+def test_existing_refuses_where_every_node_is_known_to_be_in_no_cluster() -> None:
+    policy = Policy(existing_only=True)
+    for seen in (view(node(0), node(1)), view(*(node(n, names(0, 1)) for n in range(2)))):
+        reason = refused(decide(topology(2), seen, Scope.SET, policy), Unsafe)
+        assert "forms no new one" in reason

@@ -1,0 +1,216 @@
+"""Bad days on simulated nodes and, with COUCHDB_HOME set, on real ones: all seen over HTTP.
+
+What only the simulator can be brought to is in ``test_bad_days.py``.
+"""
+
+import time
+
+import pytest
+
+from couchdiscover.sandbox import Sandbox
+from tests.support.boxes import Make, ask, asked, assembled, forget_member, put
+from tests.support.boxes import whole_by_http as whole
+from tests.support.command import Command
+from tests.support.processes import Ended
+from tests.support.volumes import eventually
+
+DEAD = "couchdb@couchdb-9.couchdb.default.svc.cluster.local"
+DOCUMENTS, MANY = 12, 3000
+
+
+def run(couchdiscover: Command, box: Sandbox, *arguments: str, pod: str | None = None) -> Ended:
+    return couchdiscover("run", "-o", "json", *arguments, environment=box.environment(pod))
+
+
+def steps(ended: Ended) -> list[str]:
+    return [step["step"] for step in ended.json["steps"]]
+
+
+def findings(couchdiscover: Command, box: Sandbox) -> dict[str, str]:
+    found = couchdiscover("check", "-o", "json", environment=box.environment())
+    return {each["finding"]: each["severity"] for each in found.json["findings"]}
+
+
+def fill(box: Sandbox, pod: str, database: str) -> None:
+    """Documents, in a database of usual copies; for real nodes enough to be busy for a moment."""
+    put(box, pod, f"/{database}")
+    if not box.is_real:
+        for number in range(DOCUMENTS):
+            put(box, pod, f"/{database}/d{number}", {})
+        return
+    for first in range(0, MANY, 500):
+        docs = [{"_id": f"d{number}"} for number in range(first, first + 500)]
+        ask(box, pod, f"/{database}/_bulk_docs", "POST", {"docs": docs})
+
+
+def copies(box: Sandbox, database: str) -> dict[str, dict[str, int]]:
+    """By range, what the copy on each pod holds, asked of each by itself; None where none is."""
+    document = ask(box, box.pods[0], f"/_node/_local/_dbs/{database}")
+    suffix = "".join(map(chr, document["shard_suffix"]))
+    found: dict[str, dict[str, int]] = {}
+    for range_ in document["by_range"]:
+        for pod in box.pods:
+            path = f"shards%2F{range_}%2F{database}{suffix}"
+            answer = asked(box, pod, f"/_node/_local/{path}")
+            if answer.status_code == 200:
+                found.setdefault(range_, {})[pod] = answer.json()["doc_count"]
+    return found
+
+
+def equal(box: Sandbox, database: str) -> bool:
+    """Whether every node has a copy of every range, and each holds as much."""
+    return all(
+        len(there) == len(box.pods) and len(set(there.values())) == 1
+        for there in copies(box, database).values()
+    )
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+def test_0_verified_after_a_lost_volume_means_that_its_copies_are_there(
+    any_sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    box = assembled(couchdiscover, any_sandbox(3))
+    fill(box, "couchdb-0", "orders")
+    eventually(lambda: equal(box, "orders"))
+    box.lose_volume("couchdb-1")
+    assert findings(couchdiscover, box).keys() & {"volume_lost", "cut_off"}
+    ended = run(couchdiscover, box, pod=pod)
+    assert ended.code == 0, ended.err
+    assert equal(box, "orders"), "it said so before its copies were there"
+    whole(box)
+    assert run(couchdiscover, box).json["steps"] == []
+    assert "volume_lost" not in findings(couchdiscover, box)
+
+
+def test_1_all_pods_were_gone_and_come_back_one_by_one(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    """The first of four cannot open what the others have copies of; nothing is made anew."""
+    box = assembled(couchdiscover, any_sandbox(4, node_options={"n": 2}))
+    fill(box, "couchdb-0", "orders")
+    maps = ask(box, "couchdb-0", "/_node/_local/_dbs/_all_docs")["rows"]
+    for pod in box.pods:
+        box.stop(pod)
+        box.set_phase(pod, "pending")
+    for number, pod in enumerate(box.pods):
+        box.set_phase(pod, "running")
+        box.start(pod)
+        ended = run(couchdiscover, box, "--timeout", "60s", pod=pod)
+        assert ended.code == 0, ended.err
+        assert ended.json["steps"] == [], number
+    eventually(lambda: len(ask(box, "couchdb-0", "/_membership")["all_nodes"]) == 4)
+    assert ask(box, "couchdb-3", "/_node/_local/_dbs/_all_docs")["rows"] == maps
+    for pod in box.pods:
+        eventually(lambda pod=pod: asked(box, pod, "/orders/d7").status_code == 200)  # type: ignore[misc]
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+
+
+def test_2_a_fresh_first_pod_forms_nothing_while_the_others_do_not_answer(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    """Nor when its time is over; and it is joined to the others when they do."""
+    box = assembled(couchdiscover, any_sandbox(3, front=True))
+    fill(box, "couchdb-1", "orders")
+    others = set(box.pods[1:])
+    for pod in others:
+        box.stop(pod)
+    box.lose_volume("couchdb-0")
+    ended = run(couchdiscover, box, "--timeout", "4s", "--request-timeout", "1s", pod="couchdb-0")
+    assert (ended.code, ended.json["steps"]) == (0, []), ended.err
+    assert any("could not see whether others hold a cluster" in w for w in ended.json["warnings"])
+    assert asked(box, "couchdb-0", "/_users").status_code == 404
+    for pod in others:
+        box.start(pod)
+    ended = run(couchdiscover, box, pod="couchdb-0")
+    assert ended.code == 0, ended.err
+    assert "finish_cluster" not in steps(ended)
+    assert equal(box, "orders")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    whole(box)
+
+
+def test_3_who_is_no_member_any_more_and_is_told_of_databases_is_joined(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    """CouchDB 3.4 and 3.3 push the maps to it: it calls itself finished, and holds nothing."""
+    box = assembled(couchdiscover, any_sandbox(3))
+    gone = ask(box, "couchdb-2", "/_node/_local")["name"]
+    box.stop("couchdb-2")
+    forget_member(box, "couchdb-0", gone)
+    eventually(lambda: gone not in ask(box, "couchdb-1", "/_membership")["cluster_nodes"])
+    for number in range(3):
+        fill(box, "couchdb-0", f"orders-{number}")
+    box.wipe("couchdb-2")
+    box.start("couchdb-2")
+    time.sleep(6 if box.is_real else 0.5)  # they try every five seconds
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert "add_node" in steps(ended)
+    whole(box)
+    for pod in box.pods:
+        assert ask(box, pod, "/orders-1")["doc_count"] in (DOCUMENTS, MANY)
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-0", "couchdb-1"])
+def test_11_two_nodes_that_share_a_dead_name_stay_two_clusters(
+    any_sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    box = any_sandbox(2)
+    for each in box.pods:
+        for database in ("_users", "orders"):
+            put(box, each, f"/{database}")
+        put(box, each, f"/orders/of-{each}", {"pod": each})
+        put(box, each, f"/_node/_local/_nodes/{DEAD}", {})
+        time.sleep(1.1)  # a database's files are named by the second
+    ended = run(couchdiscover, box, "--timeout", "5s", pod=pod)
+    assert ended.code == 6, ended.err
+    assert "2 clusters" in ended.json["message"]
+    for each in box.pods:
+        assert ask(box, each, f"/orders/of-{each}")["pod"] == each
+        names = ask(box, each, "/_membership")["cluster_nodes"]
+        assert sorted(names) == sorted([ask(box, each, "/_node/_local")["name"], DEAD])
+
+
+def test_12_a_rotated_secret_is_not_undone(any_sandbox: Make, couchdiscover: Command) -> None:
+    """Each restarted pod has the new one; in the midst of it nothing is overwritten."""
+    box = assembled(couchdiscover, any_sandbox(3))
+    path = "/_node/_local/_config/chttpd_auth/secret"
+    put(box, "couchdb-2", path, "the-new-secret-of-the-test")
+    own = run(couchdiscover, box, pod="couchdb-2")
+    assert own.code == 0, own.err
+    ended = run(couchdiscover, box)
+    exchange = ask(box, "couchdb-2", "/")["version"] >= "3.5.2"
+    assert ended.code == (0 if exchange else 3), ended.err
+    if not exchange:
+        assert "kubectl rollout restart" in ended.json["message"]
+    assert ask(box, "couchdb-2", path) == "the-new-secret-of-the-test"
+    assert ask(box, "couchdb-0", path) != "the-new-secret-of-the-test"
+    for pod in box.pods[:2]:
+        put(box, pod, path, "the-new-secret-of-the-test")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    whole(box)
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+def test_a_file_that_couchdb_has_made_anew_is_found_and_filled(
+    any_sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    """The mark is there and every name; the copy that was lost is served empty."""
+    box = assembled(couchdiscover, any_sandbox(3))
+    fill(box, "couchdb-0", "orders")
+    eventually(lambda: equal(box, "orders"))
+    assert run(couchdiscover, box).json["steps"] == []
+    for path in ask(box, "couchdb-1", "/_node/_local/_all_dbs"):
+        if "/orders." in path:
+            where = f"/_node/_local/{path.replace('/', '%2F')}"
+            ask(box, "couchdb-1", where, "DELETE")
+            asked(box, "couchdb-1", where, "PUT")
+    told = findings(couchdiscover, box).keys() & {"volume_damaged", "copies_missing"}
+    assert told or equal(box, "orders")
+    ended = run(couchdiscover, box, pod=pod)
+    assert ended.code == 0, ended.err
+    assert equal(box, "orders")
+    assert run(couchdiscover, box).json["steps"] == []
