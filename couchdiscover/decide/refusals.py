@@ -81,7 +81,7 @@ def single(topology: Topology, nodes: Sequence[NodeView], *, allowed: bool) -> R
         return Refuse(
             Unsafe,
             f"{_have(alone)} [couchdb] single_node = true {among}: each start makes system "
-            "databases on that node alone; remove that setting, and start without what it made",
+            "databases on that node alone; remove that setting and start again",
         )
     setting = "[cluster] n = 1" if few else "[cluster] n = 1, or [couchdb] single_node = true,"
     return Refuse(

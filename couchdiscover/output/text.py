@@ -78,12 +78,15 @@ def _verdict(report: Report, clean: Clean, paint: Callable[[str, str], str]) -> 
         nodes = table([_NODE_TITLES, *_node_rows(record.sights, clean)])
         lines += [*nodes, "", titles, *painted, ""]
     findings = [(found.severity, found.message) for found in record.findings]
+    pages = {found.message: docs.of_finding(found.kind) for found in record.findings}
     remarks = [
         *(each for each in findings if each[0] is Severity.FAULT),
         *((Severity.WARNING, warning) for warning in record.warnings),
         *(each for each in findings if each[0] is Severity.INFO),
     ]
-    lines += [paint(severity, f"{severity}: {clean(text)}") for severity, text in remarks]
+    for severity, text in remarks:
+        lines.append(paint(severity, f"{severity}: {clean(text)}"))
+        lines += [f"  see {pages[text]}"] if text in pages else []
     lines += [""] if remarks else []
     return [*lines, paint(str(report.exit_code == 0), clean(report.message))]
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from couchdiscover.sandbox.shapes import ShapeError, without_nulls
+from couchdiscover.sandbox.shapes import check as check_shape
+
 Object = dict[str, Any]
 
 STANDARD_INPUT = "-"
@@ -185,7 +188,19 @@ def _add(found: Manifests, document: Any, where: str, namespace: str) -> None:
     check = {"StatefulSet": _check_set, "Secret": _decode, "ConfigMap": _check_texts}.get(kind)
     if check is not None:
         check(obj, f"{where}: {kind} {name}")
-    found.objects[kind, place, name] = obj
+    found.objects[kind, place, name] = _of_its_shape(obj, f"{where}: {kind} {name}")
+
+
+def _of_its_shape(document: Object, where: str) -> Object:
+    """The object without nulls. Raises ManifestError where a part of it is of another shape."""
+    found: Object = {key: without_nulls(value) for key, value in document.items()}
+    if document["kind"] in ("Secret", "ConfigMap"):  # a key without a value is one all the same
+        found |= {key: document[key] for key in ("data", "stringData") if key in document}
+    try:
+        check_shape(found)
+    except ShapeError as error:
+        raise ManifestError(f"{where}: {error}") from None
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _check_kind(kind: str, group: str, where: str) -> None:

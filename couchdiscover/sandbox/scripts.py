@@ -37,12 +37,23 @@ def _evaluated(text: str, variables: Mapping[str, str], hosts: tuple[str, str]) 
     return None if re.search(r"[$`]", text) else text
 
 
+_LOCAL = re.compile(r"localhost|127\.0\.0\.1|\[::1\]|\$\{?(HOSTNAME|POD_IP|POD_NAME)|\$\(hostname")
+_FOR_SOME = re.compile(
+    r"_cluster_setup|(\bif\b|\[|\bcase\b)[^;\n]*(HOSTNAME|POD_NAME|hostname|rdinal)"
+)
+
+
 def databases_made(words: Sequence[str]) -> tuple[str, ...]:
-    """System databases that a script makes by curl's ``PUT``."""
+    """System databases that a script makes on its own node, whichever it is, by curl's ``PUT``.
+
+    Nothing is told of one that asks other nodes, goes by its pod's name, or joins nodes itself.
+    """
     text = " ".join(words)
     if not re.search(r"\bcurl\b", text) or not re.search(
         r"(-\w*X|--request)[ =]?[\"']?PUT\b", text
     ):
+        return ()
+    if not _LOCAL.search(text) or _FOR_SOME.search(text):
         return ()
     named = re.findall(rf"(?<![\w])({'|'.join(SYSTEM_DBS)})(?![\w/])", text)
     return tuple(dict.fromkeys(named))

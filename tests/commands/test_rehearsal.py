@@ -654,6 +654,9 @@ def test_what_kubernetes_would_refuse_is_refused(couchdiscover: Command) -> None
     refused(
         rehearse(couchdiscover, secret, service, statefulset), "N in container couchdb", "quotes"
     )
+    secret, service, statefulset = parts()
+    service["spec"]["selector"] = ["app"]
+    refused(rehearse(couchdiscover, secret, service, statefulset), "spec.selector is no mapping")
 
 
 @pytest.mark.parametrize(

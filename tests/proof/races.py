@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from couchdiscover.sandbox import Sandbox
-from tests.proof.harness import DRAWS, Guard, dice, facts, secrets_of, silent, spread, whole
+from tests.proof.harness import DRAWS, Guard, ask, dice, facts, secrets_of, silent, spread, whole
 from tests.support.processes import Ended, Nursery
 
 Make = Callable[..., Sandbox]
@@ -51,13 +51,17 @@ class Racers:
 
     def succeed(self) -> None:
         """Waits for them; each must have succeeded, and kept its secrets."""
+        self.end(lambda _who: {0})
+
+    def end(self, codes: Callable[[str], set[int]]) -> None:
+        """Waits for them; each must have ended with one of its codes, and kept its secrets."""
         for thread in self._threads:
             thread.join()
         for failure in self.failures:
             raise failure
         secrets = secrets_of(self.box)
         for who, ended in self.ended:
-            assert ended.code == 0, (who, ended.err[-3000:])
+            assert ended.code in codes(who), (who, ended.code, ended.err[-3000:])
             silent(ended, secrets)
 
 
@@ -195,3 +199,33 @@ def lossy(make: Make, nursery: Nursery, draw: int) -> None:
         ended = nursery(environment=box.environment())
         assert ended.code == 0, ended.err
         settle(box, guard, nursery)
+
+
+DEAD = "couchdb@couchdb-9.couchdb.default.svc.cluster.local"
+"""A member that somebody has added, and nobody is."""
+
+
+def sharing_a_dead_name(make: Make, nursery: Nursery, draw: int) -> None:
+    """Nodes with documents of their own that list one dead name: nothing may join them."""
+    draws = dice("dead", draw)
+    nodes = draws.randint(2, 4)
+    with make(nodes, pace=draws.choice([0.0, 0.1, 1.0])) as box:
+        several = box.pods[: draws.randint(2, nodes)]
+        for pod in several:
+            path = f"/_node/_local/_nodes/{DEAD}"
+            if finished := draws.random() < 0.5:
+                ask(box, pod, "/_cluster_setup", "POST", {"action": "finish_cluster"})
+            ask(box, pod, "/orders", "PUT")
+            assert ask(box, pod, f"/orders/{pod}", "PUT", {"finished": finished}).ok
+            assert ask(box, pod, path, "PUT", {}).ok
+        before = {pod: facts(box, pod).members for pod in several}
+        guard = Guard(box)
+        racers = Racers(box, nursery, draws, ("--timeout", "2s"))
+        for pod in [None, *draws.sample(box.pods, draws.randint(1, nodes))]:
+            racers.add(pod, delay=draws.uniform(0, 0.6), kills=draws.choice([0, 1]))
+        racers.end(lambda who: {6} if who == "set" else {0, 4, 6})
+        assert guard.harms == []
+        assert guard.finished == []
+        for pod in several:
+            assert ask(box, pod, f"/orders/{pod}").ok, f"what {pod} held is hidden"
+            assert facts(box, pod).members == before[pod]

@@ -9,6 +9,7 @@ from tests.proof.races import (
     repairs,
     replaced_meanwhile,
     replaced_while_formed,
+    sharing_a_dead_name,
 )
 from tests.support.processes import Nursery
 
@@ -39,3 +40,8 @@ def test_repairs_at_once_agree(make: Make, nursery: Nursery) -> None:
 def test_news_of_members_are_lost(make: Make, nursery: Nursery) -> None:
     """Of several that join at once, some never hear of others, as it happens to real nodes."""
     all_of(range(16 * DRAWS), lambda draw: lossy(make, nursery, draw), workers=8)
+
+
+def test_a_dead_name_in_common_joins_nobody(make: Make, nursery: Nursery) -> None:
+    """Two clusters or more, each with documents, that list the same member, which is gone."""
+    all_of(range(8 * DRAWS), lambda draw: sharing_a_dead_name(make, nursery, draw), workers=4)

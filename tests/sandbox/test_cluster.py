@@ -649,7 +649,7 @@ def test_what_a_hook_or_a_sidecar_makes_is_there_on_each_node(tmp_path: Path) ->
 
     hook = {"postStart": {"exec": script("curl -X PUT http://127.0.0.1:5984/_users")}}
     whole = statefulset(container={"lifecycle": hook})
-    beside = {"name": "set-up", "image": "curl", **script("curl -X PUT $URL/_replicator")}
+    beside = {"name": "set-up", "image": "curl", **script("curl -X PUT localhost:5984/_replicator")}
     whole["spec"]["template"]["spec"]["containers"].append(beside)
     with cluster(given(tmp_path, secret(), service(), whole)) as found:
         for pod in found.pods:

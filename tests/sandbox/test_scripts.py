@@ -56,13 +56,16 @@ def test_a_cookie_that_a_script_sets() -> None:
         ("curl -X PUT http://a:b@127.0.0.1:5984/_users", ("_users",)),
         ("curl --request PUT localhost:5984/_replicator -s", ("_replicator",)),
         (
-            'for db in _users _replicator; do curl -sX "PUT" $URL/$db; done',
+            'for db in _users _replicator; do curl -sX "PUT" http://$HOSTNAME:5984/$db; done',
             ("_users", "_replicator"),
         ),
-        ("curl -XPUT $URL/_global_changes;", ("_global_changes",)),
-        ("curl -X PUT $URL/_users/org.couchdb.user:x -d {}", ()),
-        ("curl $URL/_users", ()),
-        ("wget $URL/_users", ()),
+        ("curl -XPUT http://$(hostname):5984/_global_changes;", ("_global_changes",)),
+        ("curl -X PUT http://couchdb:5984/_users", ()),  # of whichever pod that is
+        ("if [ $HOSTNAME = c-0 ]; then curl -X PUT localhost:5984/_users; fi", ()),
+        ("curl localhost:5984/_cluster_setup -d x; curl -X PUT localhost:5984/_users", ()),
+        ("curl -X PUT localhost:5984/_users/org.couchdb.user:x -d {}", ()),
+        ("curl localhost:5984/_users", ()),
+        ("wget localhost:5984/_users", ()),
     ],
 )
 def test_databases_that_a_script_makes(script: str, made: tuple[str, ...]) -> None:

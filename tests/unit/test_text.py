@@ -80,8 +80,11 @@ def test_check() -> None:
     assert shown[13:] == [
         "",
         "fault: a fault",
+        f"  see {DOCS}/findings.md#cut_off",
         "warning: told as a warning",
+        f"  see {DOCS}/findings.md#copies_setting",
         "info: an information",
+        f"  see {DOCS}/findings.md#no_shards",
         "",
         "the cluster is not whole",
         f"see {DOCS}/exit-codes.md#3",
