@@ -1,6 +1,9 @@
 """``adopt`` on volumes whose nodes have other names now: snapshots, clones, renamed sets."""
 
 import fnmatch
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -447,6 +450,68 @@ def test_two_clusters(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> 
     ended = run(couchdiscover, box)
     assert (ended.code, box.writes()) == (6, [])
     assert "two clusters" in ended.json["message"]
+
+
+def test_a_wall_that_falls_after_the_adoption(sandbox: Make, couchdiscover: Command) -> None:
+    """A backup beside living production: once adopted, the two stay what they are."""
+    box = sandbox(3, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    fill(caller(box), "couchdb-0", {"db": 3}, DOCUMENTS)
+    before = len(box.writes())
+    clone = box.clone_into("stage", wall=True)
+    up_for(clone)
+    ended = run(couchdiscover, clone)
+    assert ended.code == 0, ended.err
+    readable(clone, {"db": 3})
+    box.open_wall(clone)
+    for each in (box, clone):
+        for pod in each.pods:
+            each.restart(pod)
+        up_for(each)
+    caller(clone).put("couchdb-1", "/db/of-the-copy", {})
+    for each in (box, clone):
+        call = caller(each)
+        for pod in each.pods:
+            names = call.get(pod, "/_membership")
+            own = {node.name for node in each.nodes.values()}
+            assert set(names["all_nodes"]) == set(names["cluster_nodes"]) == own
+        nothing_left(couchdiscover, each)
+        assert couchdiscover("run", environment=each.environment()).code == 0
+    assert caller(box).count("couchdb-2", "db") == DOCUMENTS + 1
+    written = {each.path.split("/")[3] for each in box.writes()[before:]}
+    assert written <= {"_config", "_dbs"}, written
+    assert couchdiscover("check", environment=box.environment()).code == 0
+
+
+@pytest.mark.parametrize("many", [1, 2, 3])
+def test_readers_from_the_first_moment(
+    any_sandbox: Make, couchdiscover: Command, tmp_path: Path, many: int
+) -> None:
+    """Until a database is adopted each read is a 500; whatever is answered is the truth."""
+    copies = {"db": many, "one": 1}
+    made = original(any_sandbox, couchdiscover, tmp_path, databases=copies)
+    box = made.restored(any_sandbox, [1, 2, 0])
+    counts: Counter[tuple[int, int | None]] = Counter()
+    stop = threading.Event()
+
+    def read(pod: str) -> None:
+        call = caller(box)
+        while not stop.is_set():
+            for database in copies:
+                status, body = call(pod, "GET", f"/{database}/_all_docs?limit=0")
+                counts[status, body["total_rows"] if status == 200 else None] += 1
+
+    with ThreadPoolExecutor(len(box.pods)) as readers:
+        reading = [readers.submit(read, pod) for pod in box.pods]
+        try:
+            ended = run(couchdiscover, box)
+        finally:
+            stop.set()
+    assert [each.result() for each in reading] == [None] * 3
+    assert ended.code == 0, ended.err
+    assert counts.keys() <= {(500, None), (200, DOCUMENTS + 1)}, counts
+    assert len(counts) == 2
+    readable(box, copies)
 
 
 def test_one_volume_twice(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:
