@@ -60,6 +60,10 @@ def sandbox() -> Iterator[Callable[..., Sandbox]]:
         box.__exit__(None, None, None)
 
 
+NO_RELEASE: list[Path | None] = [None]
+"""Skipped: COUCHDB_HOME names no release of CouchDB."""
+
+
 def _id(release: str | Path | None) -> str:
     if release is None:
         return "real"
@@ -67,7 +71,7 @@ def _id(release: str | Path | None) -> str:
     return f"simulated-{release}" if isinstance(release, str) else f"real-{release_of(release)}"
 
 
-@pytest.fixture(params=[*SIMULATED, *(real_homes() or [None])], ids=_id)
+@pytest.fixture(params=[*SIMULATED, *(real_homes() or NO_RELEASE)], ids=_id)
 def any_sandbox(
     request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
 ) -> Callable[..., Sandbox]:

@@ -213,8 +213,8 @@ def test_volumes_that_changed_places_and_lack_nothing_are_no_reason_to_refuse(
     mount(box, [found[1], found[2], found[0]])
     start(box)
     eventually(lambda: all(call(pod, "GET", "/blank")[0] == 200 for pod in box.pods))
-    for pod in (None, "couchdb-1"):
-        ended = couchdiscover("run", environment=box.environment(pod))
+    for whose in (None, "couchdb-1"):
+        ended = couchdiscover("run", environment=box.environment(whose))
         assert ended.code == 0, ended.err
 
 

@@ -141,7 +141,7 @@ def test_all_pods_gone_half_way_and_brought_in_order(
             create(box, pod, volumes[pod])
             up_for(box, pods=[pod])
             ended = couchdiscover("run", "--timeout=20s", environment=box.environment(pod))
-            assert ended.code == 0, (point, pod, ended.all)
+            assert ended.code == 0, (point, pod, ended.err)
         wrote = [(each.pod, each.method, each.path) for each in box.writes()[writes:]]
         maps = [each for pod in pods for each in caller(box).maps(pod).values()]
         if any(".prod." in name for each in maps for name in each["by_node"]):
