@@ -76,7 +76,20 @@ def any_sandbox(
     request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
 ) -> Callable[..., Sandbox]:
     """Sandboxes of simulated nodes of every version, and of real ones of every release there is."""
-    release = request.param
+    return _of_release(sandbox, request.param)
+
+
+@pytest.fixture(params=[SIMULATED[0], *(real_homes() or NO_RELEASE)], ids=_id)
+def newest_or_real(
+    request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
+) -> Callable[..., Sandbox]:
+    """The same where the versions do alike: of simulated nodes the newest ones only."""
+    return _of_release(sandbox, request.param)
+
+
+def _of_release(
+    sandbox: Callable[..., Sandbox], release: str | Path | None
+) -> Callable[..., Sandbox]:
     if isinstance(release, str):
         return functools.partial(sandbox, version=release)
     if release is None:

@@ -71,9 +71,11 @@ def test_volumes_in_another_namespace_and_in_another_order(
     ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_another_set_service_or_domain(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path, options: dict[str, Any]
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [1, 2, 0], **options)
+    box = original(newest_or_real, couchdiscover, tmp_path).restored(
+        newest_or_real, [1, 2, 0], **options
+    )
     assert run(couchdiscover, box).code == 0
     readable(box)
     nothing_left(couchdiscover, box)
@@ -81,11 +83,11 @@ def test_another_set_service_or_domain(
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
 def test_shuffled_whatever_the_number_of_copies(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path, copies: int
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path, copies: int
 ) -> None:
     databases = {"a": copies, "b": copies}
-    made = original(sandbox, couchdiscover, tmp_path, databases=databases)
-    box = made.restored(sandbox, [1, 2, 0])
+    made = original(newest_or_real, couchdiscover, tmp_path, databases=databases)
+    box = made.restored(newest_or_real, [1, 2, 0])
     assert run(couchdiscover, box).code == 0
     readable(box, databases)
     nothing_left(couchdiscover, box)
@@ -105,9 +107,11 @@ def test_one_lone_node_becomes_one_of_three(
 
 
 def test_three_volumes_into_five_pods(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [None, 2, 0, None, 1])
+    box = original(newest_or_real, couchdiscover, tmp_path).restored(
+        newest_or_real, [None, 2, 0, None, 1]
+    )
     assert run(couchdiscover, box).code == 0
     readable(box)
     nothing_left(couchdiscover, box)
@@ -147,11 +151,11 @@ def test_a_range_without_any_file_refuses_its_database_and_the_others_go_on(
 
 
 def test_names_by_address_after_several_restarts(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """Databases made between two restarts are under other names than the older ones."""
-    made = original(sandbox, couchdiscover, tmp_path, databases={"db": 3})
-    second = made.restored(sandbox, [0, 1, 2], namespace="second")
+    made = original(newest_or_real, couchdiscover, tmp_path, databases={"db": 3})
+    second = made.restored(newest_or_real, [0, 1, 2], namespace="second")
     assert run(couchdiscover, second).code == 0
     forget_marks(second)
     call = caller(second)
@@ -160,17 +164,19 @@ def test_names_by_address_after_several_restarts(
         call.put("couchdb-0", f"/later/d{number}", {"number": number})
     call.put("couchdb-0", "/later/_design/d", {})
     eventually(lambda: all(call.count(pod, "later") == DOCUMENTS + 1 for pod in second.pods))
-    third = Original(snapshots(second, tmp_path)).restored(sandbox, [2, 1, 0], namespace="third")
+    third = Original(snapshots(second, tmp_path)).restored(
+        newest_or_real, [2, 1, 0], namespace="third"
+    )
     assert run(couchdiscover, third).code == 0
     readable(third, {"db": 3, "later": 3})
     nothing_left(couchdiscover, third)
 
 
 def test_volumes_that_changed_places_under_present_names(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    made = original(sandbox, couchdiscover, tmp_path)
-    box = made.restored(sandbox, [1, 0, 2], namespace="prod")
+    made = original(newest_or_real, couchdiscover, tmp_path)
+    box = made.restored(newest_or_real, [1, 0, 2], namespace="prod")
     ended = run(couchdiscover, box)
     assert ended.code == 0, ended.err
     assert kinds(ended).count("delete_member") == 0
@@ -199,10 +205,10 @@ def different_moments(
 
 
 def test_volumes_that_changed_places_and_lack_nothing_are_no_reason_to_refuse(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """What is not named any more is empty, and so is what CouchDB has made in its place."""
-    box = sandbox(3, namespace="prod")
+    box = newest_or_real(3, namespace="prod")
     assert couchdiscover("run", environment=box.environment()).code == 0
     call = caller(box)
     fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
@@ -219,9 +225,9 @@ def test_volumes_that_changed_places_and_lack_nothing_are_no_reason_to_refuse(
 
 
 def test_snapshots_of_different_moments_are_made_equal(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    restored = different_moments(sandbox, couchdiscover, tmp_path)
+    restored = different_moments(newest_or_real, couchdiscover, tmp_path)
     ended = run(couchdiscover, restored)
     assert ended.code == 0, ended.err
     all_equal(restored)
@@ -246,9 +252,9 @@ def all_equal(restored: Sandbox) -> None:
 
 
 def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    box = sandbox(3, namespace="prod")
+    box = newest_or_real(3, namespace="prod")
     assert couchdiscover("run", environment=box.environment()).code == 0
     call = caller(box)
     fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
@@ -272,10 +278,10 @@ def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
 
 
 def test_a_database_made_on_a_restored_node_before_the_adoption(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """Its map mixes former and present names; only the file that is there is named."""
-    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
+    box = original(newest_or_real, couchdiscover, tmp_path).restored(newest_or_real, [0, 1, 2])
     call = caller(box)
     assert call("couchdb-1", "PUT", "/newdb?q=2&n=4")[0] in (201, 202)
     assert run(couchdiscover, box).code == 0
