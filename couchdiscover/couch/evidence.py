@@ -211,8 +211,8 @@ def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> Clust
     ]
     if bare:
         wanted = {node.pod: Part.UUID for node in bare}
-        peers = [n for n in view.nodes if n.pod not in verified and n.finished]
-        wanted |= {node.pod: Part.FILES | Part.HISTORY for node in peers}
+        peers = [n.pod for n in view.nodes if n.pod not in verified and n.finished]
+        wanted |= dict.fromkeys(peers, Part.FILES | Part.HISTORY)
         view = _read(asker, topology, view, wanted)
     view = _confirmed(asker, topology, view, verified)
     view, questioned = _sampled(asker, topology, view, verified)
@@ -259,12 +259,15 @@ def _sampled(
     """
     membership = Membership.of(topology, view)
     survey = membership.survey
+    # The API server's proxy does not let encoded slashes through, and with that no file's name.
+    near = asker.fleet.access.door is None
     looked_at = [
         node
         for node in view.nodes
         if node.pod in verified
         and node.pod not in survey.lost
         and survey.volumes[node.pod].traces is not None
+        and (near or node.pod in survey.unproven)
     ]
     files = frozenset(file for node in looked_at for file in sampled(survey, node.pod))
     if not files:
@@ -388,6 +391,7 @@ def _with_copies(
     names |= dict.fromkeys(node.name for node in incomplete)
     if not names:
         return view
+    view = _with_witnesses(asker, topology, view)
     view = _with_spared_maps(asker, topology, view)
     membership = Membership.of(topology, view)
     if membership.elsewhere:
@@ -406,10 +410,11 @@ def _with_copies(
             copies[node.name] = copies.get(node.name, frozenset()) | lacking
     lost = frozenset(node.name for node in view.nodes if node.pod in survey.lost)
     loss = Loss(memory.loss.volumes | lost | survey.lost_elsewhere, copies)
-    # Of one that does not tell whether it was lost, nothing is proven.
-    telling = [n for n in membership.elsewhere if view.others.get(n, Volume()).traces is not None]
+    # By one that does not tell whether it was lost, nothing is proven.
+    telling = [n for n in membership.elsewhere if _tells(view.others.get(n, Volume()))]
     nodes = _everybody(asker, topology, view, telling)
-    proof = refilled(maps.values(), loss, nodes.clients.keys(), names)
+    answering = {node.name for node in view.nodes if _tells(survey.volumes[node.pod])}
+    proof = refilled(maps.values(), loss, answering.union(telling), names)
     memory.proof = memory.proof.over(proof) if memory.proof else proof
     memory.incomplete, memory.loss = names, loss
     if not memory.proof.complete:
@@ -429,6 +434,20 @@ def _with_copies(
             synced=memory.synced,
         ),
     )
+
+
+def _with_witnesses(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """Of every member whether it was lost, too: two that were do not prove each other."""
+    members = [node for node in view.nodes if node.finished]
+    silent = [n for n in members if n.volume is None or n.volume.traces is None]
+    view = _read(asker, topology, view, {node.pod: Part.HISTORY for node in silent})
+    untold = [n for n in view.nodes if n.finished and not _tells(n.volume or Volume())]
+    return _read(asker, topology, view, {node.pod: Part.UUID for node in untold})
+
+
+def _tells(volume: Volume) -> bool:
+    """Whether it was read of a volume whether it was lost."""
+    return volume.traces is not None and (volume.mark is not None or volume.uuid is not None)
 
 
 def _with_spared_maps(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:

@@ -4,8 +4,9 @@ from dataclasses import replace
 from functools import partial
 
 from couchdiscover.couch.asking import Asker, node_of
-from couchdiscover.couch.client import CouchNode
+from couchdiscover.couch.client import CouchNode, ErrorAnswer
 from couchdiscover.couch.configuration import details_of, identity_of
+from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.identity import finishes_for_all, needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership
 from couchdiscover.state.nodes import ClusterView, NodeView
@@ -62,8 +63,16 @@ def with_leaders(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
         topology,
         view,
         [view_node for n in asked if (view_node := node_of(view, n)) is not None],
-        lambda client, node: replace(node, databases=client.databases()),
+        lambda client, node: replace(node, databases=_databases(client)),
     )
+
+
+def _databases(client: CouchNode) -> frozenset[str]:
+    """What a node's shard maps name; in maintenance mode ``_all_dbs`` is 412, and they are read."""
+    try:
+        return client.databases()
+    except ErrorAnswer:
+        return frozenset(each.database for each in read_maps(client))
 
 
 def with_identities(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:

@@ -172,8 +172,17 @@ class Observer(Asker):
         if view.alone:  # each time: a database may be made on it at any moment
             view = replace(view, volume=read_holdings(node))
         if self._compares(view):
-            view = with_config(self, node, view)
+            view = self._with_config(node, view)
         return view
+
+    def _with_config(self, node: CouchNode, view: NodeView) -> NodeView:
+        """The node with its configuration, if it tells: without it its identity is not known."""
+        try:
+            return with_config(self, node, view)
+        except ErrorAnswer as failure:
+            if failure.status in (401, 403):
+                raise
+            return view
 
     def _compares(self, view: NodeView) -> bool:
         """Whether its identity matters: where this run has finished the cluster, all are equal."""

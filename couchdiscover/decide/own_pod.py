@@ -256,7 +256,10 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         return missing
     # A lone node, as before a scale-up has brought others in, has nobody to differ from.
     if not own.alone and (unread := unread_identity(topology, [own])):
-        return Wait(unread, at_the_end=Done(notes))
+        told = (
+            f"whether {own.pod} has the cluster's identity is not known: it fails {unread[own.pod]}"
+        )
+        return Wait(unread, at_the_end=Done((told, *notes)))
     drifted = drift(
         [node for node in view.nodes if node.name in own.cluster_nodes],
         view.prior,
@@ -350,7 +353,8 @@ def _cut_off(membership: Membership, own: NodeView) -> str | None:
 def _away(node: NodeView) -> str:
     return (
         f"{node.pod} was in a finished cluster and cannot open _users and _replicator now: their "
-        "copies are on members that are not there; it is in, and nothing is finished or made anew"
+        "copies are on members that are not there, or in maintenance mode; it is in, and nothing "
+        "is finished or made anew"
     )
 
 

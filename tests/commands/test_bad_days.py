@@ -386,6 +386,47 @@ def test_10_members_of_another_statefulset_are_left_alone(
     assert kinds(found)["elsewhere"] == "info"
 
 
+@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+def test_all_in_maintenance_mode_are_not_taken_for_unfinished(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    """No copy of _users and _replicator is read then, and ``_all_dbs`` is 412."""
+    box = assembled(couchdiscover, sandbox(3))
+    before = len(changes(box))
+    for each in box.pods:
+        box.node(each).config.set("couchdb", "maintenance_mode", "true")
+    ended = run(couchdiscover, box, *QUICK, pod=pod)
+    assert ended.code == (4 if pod is None else 0), ended.err
+    told = [ended.json["message"], *ended.json["warnings"]]
+    assert any("open _users" in text for text in told)
+    assert changes(box)[before:] == []
+    for each in box.pods:
+        box.node(each).config.set("couchdb", "maintenance_mode", "false")
+    again(couchdiscover, box)
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-0", "couchdb-1"])
+def test_a_configuration_that_cannot_be_read_keeps_no_pod_from_starting(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    before = len(changes(box))
+    meddle(
+        box,
+        lambda pod, request: (
+            Response(500, {"error": "badarg", "reason": "odd"})
+            if pod == "couchdb-1" and "_config" in request.path
+            else None
+        ),
+    )
+    ended = run(couchdiscover, box, *QUICK, pod=pod)
+    assert ended.code == (4 if pod is None else 0), ended.err
+    told = [ended.json["message"], *ended.json["warnings"]]
+    known = any("couchdb-1" in text and "its configuration" in text for text in told)
+    assert known is (pod != "couchdb-0")
+    assert changes(box)[before:] == []
+
+
 # --- identity and credentials (12 to 19) ------------------------------------------------------
 
 
@@ -459,6 +500,39 @@ def test_14_repair_from_a_pod_that_is_none_or_silent(sandbox: Make, couchdiscove
     assert own.code == 0, own.err
     assert changes(box)[before:] == []
     assert any("couchdb-2" in warning for warning in own.json["warnings"])
+
+
+@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+def test_15_other_administrators_come_back_to_a_restarted_node(
+    sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    box = assembled(couchdiscover, sandbox(3))
+    first = str(box.node("couchdb-0").config.get("admins", "admin"))  # a hash is as good as another
+    for each in box.pods:
+        box.node(each).config.set("admins", "second", first)
+    box.node("couchdb-1").restart_as_official_image()
+    assert box.node("couchdb-1").config.get("admins", "second") is None
+    found = check(couchdiscover, box)
+    (drift,) = [f for f in found.json["findings"] if f["finding"] == "identity_drift"]
+    assert (found.code, "admins/second" in drift["message"]) == (3, True)
+    ended = run(couchdiscover, box, pod=pod)
+    assert ended.code == 0, ended.err
+    assert box.node("couchdb-1").config.get("admins", "second") == first
+    assert check(couchdiscover, box).code == 0
+
+
+def test_17_that_couchdb_logs_a_secret_that_is_repaired_is_said_once(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    old = {"version": "3.4.3"}  # since 3.5.2 nodes take each other's sessions
+    box = assembled(couchdiscover, sandbox(3, secret=False, node_options=old))
+    for pod, secret in zip(box.pods, ("same", "same", "another-one"), strict=True):
+        box.node(pod).config.set("chttpd_auth", "secret", secret)
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    told = [w for w in ended.json["warnings"] if "to its own log, in clear" in w]
+    assert len(told) == 1, ended.json["warnings"]
+    again(couchdiscover, box)
 
 
 @pytest.mark.parametrize(
@@ -757,6 +831,21 @@ def test_a_scale_up_from_one_is_called_whole_by_both(sandbox: Make, couchdiscove
     assert kinds(found) == {"fewer_copies": "warning"}
     for pod in box.pods:
         assert readable(box, pod, ANN)
+
+
+def test_a_scale_up_from_two_leaves_the_maps_as_they_are(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """Two copies are no lone one: the old ones are not touched."""
+    box = assembled(couchdiscover, sandbox(2))
+    maps = ask(box, "couchdb-0", "/_node/_local/_dbs/_all_docs")["rows"]
+    box.scale(3)
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert steps(ended) == ["add_node", "sync_identity"]
+    assert any("no shards on couchdb-2" in warning for warning in ended.json["warnings"])
+    assert ask(box, "couchdb-2", "/_node/_local/_dbs/_all_docs")["rows"] == maps
+    again(couchdiscover, box)
 
 
 def test_a_seedlist_of_another_domain_is_told(sandbox: Make, couchdiscover: Command) -> None:

@@ -73,7 +73,8 @@ def test_0_verified_after_a_lost_volume_means_that_its_copies_are_there(
     fill(box, "couchdb-0", "orders")
     eventually(lambda: equal(box, "orders"))
     box.lose_volume("couchdb-1")
-    assert findings(couchdiscover, box).keys() & {"volume_lost", "cut_off"}
+    found = couchdiscover("check", "-o", "json", environment=box.environment())
+    assert found.code == 3, found.err
     ended = run(couchdiscover, box, pod=pod)
     assert ended.code == 0, ended.err
     assert equal(box, "orders"), "it said so before its copies were there"
@@ -159,6 +160,9 @@ def test_11_two_nodes_that_share_a_dead_name_stay_two_clusters(
 ) -> None:
     box = any_sandbox(2)
     for each in box.pods:
+        eventually(
+            lambda each=each: asked(box, each, "/_all_dbs").ok
+        )  # its first boot takes a moment
         for database in ("_users", "orders"):
             put(box, each, f"/{database}")
         put(box, each, f"/orders/of-{each}", {"pod": each})
@@ -214,3 +218,39 @@ def test_a_file_that_couchdb_has_made_anew_is_found_and_filled(
     assert ended.code == 0, ended.err
     assert equal(box, "orders")
     assert run(couchdiscover, box).json["steps"] == []
+
+
+@pytest.mark.parametrize("first", [None, "couchdb-1"])
+def test_two_lost_volumes_do_not_prove_each_other(
+    any_sandbox: Make, couchdiscover: Command, first: str | None
+) -> None:
+    """What only they had is gone, and is told once: by the first of them, or by the set's run."""
+    box = assembled(couchdiscover, any_sandbox(3))
+    pair = {ask(box, pod, "/_node/_local")["name"] for pod in box.pods[1:]}
+    for number in range(9):
+        put(box, "couchdb-0", f"/orders-{number}?q=1&n=2")
+        database = f"orders-{number}"
+        if set(ask(box, "couchdb-0", f"/_node/_local/_dbs/{database}")["by_node"]) == pair:
+            break
+    put(box, "couchdb-1", f"/{database}/first", {})
+    for pod in box.pods[1:]:
+        box.stop(pod)
+        box.wipe(pod)
+    for pod in box.pods[1:]:
+        box.start(pod)
+    eventually(lambda: "" not in states(box) and len(set(states(box))) == 1)
+    ended = run(couchdiscover, box, pod=first)
+    assert ended.code == (0 if first else 3), ended.err
+    told = [ended.json["message"], *ended.json["warnings"]]
+    assert any("the only copies of some range of" in t and database in t for t in told), told
+    rest = run(couchdiscover, box)
+    assert rest.code in (0, 3), rest.err
+    assert run(couchdiscover, box).code == 0, "it is told once"
+
+
+def states(box: Sandbox) -> list[str]:
+    return [
+        asked(box, pod, "/_cluster_setup").json().get("state", "")
+        + str(len(ask(box, pod, "/_membership")["all_nodes"]))
+        for pod in box.pods
+    ]

@@ -526,6 +526,20 @@ def test_plan_from_outside_the_cluster(sandbox: Make, couchdiscover: Command) ->
     assert {r.path for r in box.writes()} == {"/_session"}
 
 
+def test_a_whole_set_has_no_plan_from_outside_the_cluster(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """No file's name gets through the proxy: volumes that are marked are taken at that."""
+    box = assembled(couchdiscover, sandbox(3, token="a token of the test"))
+    before = len(box.requests())
+    ended = couchdiscover("plan", "--via=api-proxy", "-o", "json", environment=box.environment())
+    assert (ended.code, ended.json["steps"]) == (0, []), ended.err
+    assert not [r.path for r in box.requests()[before:] if "shards" in r.path]
+    box.replace("couchdb-1", data=False)
+    ended = couchdiscover("plan", "--via=api-proxy", "-o", "json", environment=box.environment())
+    assert ended.code == 3, ended.out
+
+
 def test_a_node_without_a_secret_is_not_logged_in_to(sandbox: Make, couchdiscover: Command) -> None:
     box = sandbox(2, secret=False)
     for command in ("check", "plan"):

@@ -3,6 +3,7 @@
 The names in the certificates are the pods' host names; who asks connects to their addresses.
 """
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import requests
 import trustme
 
 from couchdiscover.sandbox import Sandbox
+from couchdiscover.sandbox.real import RealNode
 from tests.support.boxes import Make
 from tests.support.command import Command
 from tests.support.processes import Ended
@@ -133,3 +135,40 @@ def test_a_ca_that_is_not_told_is_not_trusted(
     assert "certificate" in ended.json["message"]
     skipped = couchdiscover("--insecure-skip-tls-verify", environment=box.environment())
     assert skipped.code == 0, skipped.err
+
+
+def test_nodes_that_talk_to_each_other_over_tls(
+    any_sandbox: Make, authority: Authority, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """Erlang's distribution over TLS, with certificates that both sides ask for."""
+    if getattr(any_sandbox, "keywords", {}).get("real") is None:
+        pytest.skip("simulated nodes are not connected over a network")
+    pem = authority.pem(*(f"couchdb-{n}.{DOMAIN}" for n in range(3)))
+    both = (
+        f'{{certfile, "{pem}"}}, {{cacertfile, "{authority.file}"}}, {{verify, verify_peer}}, '
+        "{secure_renegotiate, true}"
+    )
+    options = tmp_path / "distribution.conf"
+    options.write_text(
+        f"[{{server, [{both}, {{fail_if_no_peer_cert, true}}]}}, {{client, [{both}]}}].\n"
+    )
+    arguments = ("-proto_dist inet_tls", f"-ssl_dist_optfile {options}")
+    box = any_sandbox(2, node_options={"arguments": arguments})
+    for last in ("finish_cluster", "sync_identity"):
+        ended = couchdiscover("-o", "json", environment=box.environment())
+        assert ended.code == 0, ended.err
+        steps = [step["step"] for step in ended.json["steps"]]
+        assert (steps[0], steps[-1]) == ("add_node", last)
+        checked = couchdiscover("check", "--write", "-o", "json", environment=box.environment())
+        assert checked.code == 0, checked.err
+        if len(box.pods) < 3:
+            box.scale(3)
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    trusting.load_cert_chain(pem)
+    node = box._pods["couchdb-0"].node
+    assert isinstance(node, RealNode)
+    with (
+        socket.create_connection((node.address, node.network.port), timeout=10) as plain,
+        trusting.wrap_socket(plain, server_hostname=node.host) as encrypted,
+    ):
+        assert encrypted.version() in ("TLSv1.2", "TLSv1.3")

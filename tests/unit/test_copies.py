@@ -22,6 +22,7 @@ from couchdiscover.decide.copies import (
     equal,
     lost_ranges,
     purge_checkpoint_name,
+    pushed,
     refilled,
     sample,
 )
@@ -353,3 +354,58 @@ def test_requests_of_a_look_stay_below_the_bound(loop: Loop) -> None:
             world.files[name, each.file(RANGE)] = info(n, 10, purges=1)
     look_at(equal(maps, {A, B}), nodes, requests=60)
     assert 0 < len(world.asked) <= 60
+
+
+# --- what one look asks for, and what it may not conclude -------------------------------------
+
+
+def test_a_look_is_bounded_even_where_one_range_has_more_pairs_than_fit() -> None:
+    pairs = tuple(
+        Pair(FILE, one, other) for one in (A, B, C) for other in (A, B, C) if one != other
+    )
+    assert Proof(pairs).batch(2 * PAIR_REQUESTS) == tuple(sorted(pairs))[:2]
+    other = tuple(replace(pair, file=replace(FILE, database="z")) for pair in pairs)
+    both = Proof((*pairs, *other))
+    assert {p.file for p in both.batch(8 * PAIR_REQUESTS)} == {FILE}, "a range is looked at whole"
+
+
+def test_what_was_not_read_is_not_pushed() -> None:
+    assert not pushed(Reading(PAIR))
+    assert pushed(Reading(PAIR, info(1, 0)))
+    assert pushed(reading(10, 10, 10))
+    assert not pushed(reading(10, 10, 9))
+    assert pushed(reading(10, 10, 9, follows=False))
+
+
+def both_ways(documents: tuple[int, int], seqs: tuple[int, int] = (10, 10)) -> list[Reading]:
+    """Two copies that have pushed everything to each other, with so many documents."""
+    one, other = (info(n + 1, seqs[n], documents=documents[n]) for n in range(2))
+    there, back = Checkpoint(seqs[0]), Checkpoint(seqs[1])
+    return [
+        Reading(PAIR, one, other, there, there),
+        Reading(Pair(FILE, B, A), other, one, back, back),
+    ]
+
+
+def test_copies_that_stand_still_and_differ_are_uneven_at_the_second_look() -> None:
+    """What was purged on one is still on the other; one look may have met a write on its way."""
+    proof = Proof((PAIR, Pair(FILE, B, A)), purges=True)
+    first = proof.noted(both_ways((5, 6)))
+    assert not first.proven
+    assert not first.uneven
+    assert set(first.suspected) == set(proof.pairs)
+    still = first.noted(both_ways((5, 6)))
+    assert still.uneven == frozenset(proof.pairs)
+    assert not still.proven
+    moving = first.noted(both_ways((5, 6), (10, 11)))
+    assert not moving.uneven, "one of them was written to meanwhile"
+    alike = still.noted(both_ways((6, 6)))
+    assert not alike.uneven
+    assert alike.complete
+
+
+def test_without_the_way_back_nothing_is_suspected() -> None:
+    proof = Proof((PAIR,), purges=True).noted(both_ways((5, 6))[:1])
+    assert not proof.suspected
+    assert not proof.uneven
+    assert not Proof((PAIR,)).noted(both_ways((5, 6))).suspected, "began empty: no purges to miss"

@@ -1,6 +1,7 @@
 """Steps as requests: each does what it says, failures are explained, nothing stale is begun."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,17 @@ def test_nodes_are_enabled_joined_and_finished() -> None:
     fleet.nodes["couchdb-0"].network.wait(1)  # type: ignore[attr-defined]
     assert take(place, fleet, view, FinishCluster("couchdb-0", 2)) == [DONE]
     assert fleet.nodes["couchdb-1"].state == "cluster_finished"
+
+
+def test_nodes_of_ipv6_only_pods_are_bound_to_every_such_address_also_where_they_have_names() -> (
+    None
+):
+    place, fleet = near(1, bind_address="127.0.0.1")
+    view = Observer(fleet, fleet.deadline, Scope.SET).look(place)
+    asked = []
+    fleet.meddle = lambda _pod, r: asked.append(r.json()) if r.method == "POST" else None
+    take(replace(place, ipv6_only=True), fleet, view, EnableNode("couchdb-0"))
+    assert [body["bind_address"] for body in asked] == ["::"]
 
 
 def test_what_was_so_already_is_no_problem_and_not_taken() -> None:

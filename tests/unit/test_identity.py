@@ -3,15 +3,17 @@
 from dataclasses import replace
 
 from couchdiscover.decide.decision import Policy, decide
-from couchdiscover.decide.identity import drift, needs_uptime
+from couchdiscover.decide.identity import Drift, drift, needs_sessions, needs_uptime
 from couchdiscover.decide.simulation import simulate
 from couchdiscover.errors import NotSo
 from couchdiscover.state.nodes import (
     Hash,
     Identity,
     NodeDetails,
+    NodeView,
 )
 from couchdiscover.state.steps import (
+    AnnounceSecret,
     Do,
     Done,
     Refuse,
@@ -160,3 +162,77 @@ def test_a_repair_by_majority_is_nothing_to_warn_of() -> None:
     decision = decide(topology(), view(*nodes, prior=names(0, 1, 2)), Scope.SET)
     assert isinstance(decision, Do)
     assert decision.warnings == ()
+
+
+# --- secrets ----------------------------------------------------------------------------------
+
+
+def with_secrets(*secrets: str | None, version: str = "3.5.2") -> list[NodeView]:
+    identities = [replace(SAME, secret=secret) for secret in secrets]
+    return [replace(each, version=version) for each in cluster_of(*identities)]
+
+
+def test_sessions_are_tried_only_where_secrets_and_nothing_else_differ() -> None:
+    assert needs_sessions(with_secrets("a", "b"))
+    assert not needs_sessions(with_secrets("a", "a"))
+    # Opening a session on a node without one would make it set one.
+    assert not needs_sessions(with_secrets("a", None))
+    # With other hashes they fail anyway: the salt is part of the signature.
+    salted = with_secrets("a", "b")
+    identity = replace(SAME, admin=Hash("other"), secret="b")
+    assert not needs_sessions([salted[0], replace(salted[1], identity=identity)])
+    unread = replace(salted[1], identity=None)
+    assert not needs_sessions([salted[0], unread])
+
+
+def seen_from(nodes: list[NodeView], accepted: dict[str, set[str]]) -> list[NodeView]:
+    """The same after it was tried who accepts whose sessions."""
+    return [
+        replace(each, sessions=frozenset(accepted[each.pod])) if each.pod in accepted else each
+        for each in nodes
+    ]
+
+
+def test_a_rotated_secret_that_the_environment_sets_is_announced_where_nodes_exchange_them() -> (
+    None
+):
+    """3.5.2 and later: every node of that secret says it again, one was tried for all of them."""
+    nodes = with_secrets("old", "new", "new")
+    pods = {each.pod for each in nodes}
+    tried = seen_from(nodes, {"couchdb-0": pods, "couchdb-1": {"couchdb-1", "couchdb-2"}})
+    found = drift(tried, names(0, 1, 2), secret_intended=True)
+    assert found.steps == (AnnounceSecret("couchdb-1"), AnnounceSecret("couchdb-2"))
+    assert not found.intended
+    older = [replace(each, version="3.4.3") for each in tried]
+    found = drift(older, names(0, 1, 2), secret_intended=True)
+    assert (found.steps, found.intended) == ((), ("couchdb-1",))
+    accepted = seen_from(nodes, dict.fromkeys(pods, pods))
+    assert drift(accepted, names(0, 1, 2), secret_intended=True) == Drift()
+
+
+def test_secrets_that_differ_and_are_accepted_are_no_drift() -> None:
+    nodes = with_secrets("a", "b")
+    pods = {each.pod for each in nodes}
+    assert drift(seen_from(nodes, dict.fromkeys(pods, pods)), names(0, 1)) == Drift()
+
+
+def test_an_administrator_without_a_hash_to_compare_goes_by_the_versions() -> None:
+    """A node that was never given this user, nor has a hash of its own."""
+    bob = replace(SAME, admins={"bob": Hash("b", "pbkdf2:sha256-600000")})
+    bare = replace(SAME, admin=None)
+    nodes = [
+        replace(each, version=version)
+        for each, version in zip(cluster_of(bob, bare), ("3.5.2", "3.5.1"), strict=True)
+    ]
+    found = drift(nodes, names(0), None)
+    assert SyncIdentity("couchdb-1", "couchdb-0", ("admin", "admins/bob")) in found.steps
+    old = [nodes[0], replace(nodes[1], version="3.3.3")]
+    found = drift(old, names(0), None)
+    assert found.kept == ("couchdb-1",)
+    assert not any("admins/bob" in str(step) for step in found.steps)
+
+
+def test_what_an_unread_node_has_is_not_compared() -> None:
+    nodes = cluster_of(SAME, SAME, None)
+    nodes[2] = replace(nodes[2], identity=None)
+    assert drift(nodes, names(0, 1, 2)) == Drift()

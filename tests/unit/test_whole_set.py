@@ -192,6 +192,17 @@ def test_a_wanted_database_is_made_through_the_coordinator() -> None:
     assert kinds(decision) == ["ensure_db couchdb-0"]
 
 
+def test_a_wanted_database_that_is_there_and_cannot_be_opened_is_not_made_anew() -> None:
+    """Its copies are away just now; a map that is made anew would hide them."""
+    there = frozenset({"_users", "_replicator", "orders"})
+    for knowing in (0, 1):
+        nodes = [finished(n, 1 - n, unreadable=("orders",)) for n in range(2)]
+        nodes[knowing] = replace(nodes[knowing], databases=there)
+        for scope, own in ((Scope.SET, None), (Scope.POD, 0)):
+            told = waits(decide(topology(2, own), view(*nodes), scope))
+            assert told["couchdb-0"] == "to open orders"
+
+
 def test_members_left_behind_by_a_scale_down_are_a_persons_work() -> None:
     nodes = [finished(n, 0, 1, 2, connected=names(0, 1)) for n in range(2)]
     decision = decide(topology(2), view(*nodes), Scope.SET)

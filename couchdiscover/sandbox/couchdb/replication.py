@@ -89,7 +89,9 @@ class Replication:
             name = next((n for n in (*names[at:], *names[:at]) if n in linked), None)
             if name is not None:
                 target = self._network.nodes[name]
+                new = [n for n, found in node.dbs.docs.items() if target.dbs.docs.get(n) != found]
                 self._replicate(node, node.dbs, target, target.dbs, len(node.dbs.docs))
+                target.make_named_files(new, self._network.wall())
 
     # -- copies of shards
 
