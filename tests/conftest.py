@@ -60,6 +60,10 @@ def sandbox() -> Iterator[Callable[..., Sandbox]]:
         box.__exit__(None, None, None)
 
 
+NO_RELEASE: list[Path | None] = [None]
+"""Skipped: COUCHDB_HOME names no release of CouchDB."""
+
+
 def _id(release: str | Path | None) -> str:
     if release is None:
         return "real"
@@ -67,12 +71,25 @@ def _id(release: str | Path | None) -> str:
     return f"simulated-{release}" if isinstance(release, str) else f"real-{release_of(release)}"
 
 
-@pytest.fixture(params=[*SIMULATED, *(real_homes() or [None])], ids=_id)
+@pytest.fixture(params=[*SIMULATED, *(real_homes() or NO_RELEASE)], ids=_id)
 def any_sandbox(
     request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
 ) -> Callable[..., Sandbox]:
     """Sandboxes of simulated nodes of every version, and of real ones of every release there is."""
-    release = request.param
+    return _of_release(sandbox, request.param)
+
+
+@pytest.fixture(params=[SIMULATED[0], *(real_homes() or NO_RELEASE)], ids=_id)
+def newest_or_real(
+    request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
+) -> Callable[..., Sandbox]:
+    """The same where the versions do alike: of simulated nodes the newest ones only."""
+    return _of_release(sandbox, request.param)
+
+
+def _of_release(
+    sandbox: Callable[..., Sandbox], release: str | Path | None
+) -> Callable[..., Sandbox]:
     if isinstance(release, str):
         return functools.partial(sandbox, version=release)
     if release is None:

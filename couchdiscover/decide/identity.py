@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from couchdiscover.state.nodes import Hash, NodeView
+from couchdiscover.state.nodes import Hash, Identity, NodeView
 from couchdiscover.state.steps import AnnounceSecret, Step, SyncIdentity
 
 KEYS = ("admin", "uuid", "secret")
@@ -167,9 +167,7 @@ def _voting(nodes: Sequence[NodeView], voters: Iterable[str]) -> list[NodeView]:
 
 
 def _value(node: NodeView, key: str) -> str | Hash | None:
-    identity = node.identity
-    if identity is None:
-        return None
+    identity = node.identity or Identity()
     match key.partition("/"):
         case ("admins", "/", user):
             return identity.admins.get(user)

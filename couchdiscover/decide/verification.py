@@ -414,8 +414,8 @@ def stranded_note(ranges: Mapping[str, str]) -> str:
     return (
         f"the shard maps of {some(ranges)} {verb} nodes that are gone: no volume here has a file "
         f"of range {range_} of {name}, and a map without it would lose it for good. Put the volume "
-        "that has it into the set, then `couchdiscover adopt`; a database that was only made here "
-        "after the volumes were restored may be deleted"
+        "that has it into the set, then `couchdiscover adopt`; where the database was made only "
+        "after the volumes were restored no volume has it, and who made it must make it anew"
     )
 
 

@@ -1,6 +1,9 @@
 """``adopt`` on volumes whose nodes have other names now: snapshots, clones, renamed sets."""
 
 import fnmatch
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +71,11 @@ def test_volumes_in_another_namespace_and_in_another_order(
     ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_another_set_service_or_domain(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path, options: dict[str, Any]
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [1, 2, 0], **options)
+    box = original(newest_or_real, couchdiscover, tmp_path).restored(
+        newest_or_real, [1, 2, 0], **options
+    )
     assert run(couchdiscover, box).code == 0
     readable(box)
     nothing_left(couchdiscover, box)
@@ -78,11 +83,11 @@ def test_another_set_service_or_domain(
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
 def test_shuffled_whatever_the_number_of_copies(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path, copies: int
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path, copies: int
 ) -> None:
     databases = {"a": copies, "b": copies}
-    made = original(sandbox, couchdiscover, tmp_path, databases=databases)
-    box = made.restored(sandbox, [1, 2, 0])
+    made = original(newest_or_real, couchdiscover, tmp_path, databases=databases)
+    box = made.restored(newest_or_real, [1, 2, 0])
     assert run(couchdiscover, box).code == 0
     readable(box, databases)
     nothing_left(couchdiscover, box)
@@ -102,9 +107,11 @@ def test_one_lone_node_becomes_one_of_three(
 
 
 def test_three_volumes_into_five_pods(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [None, 2, 0, None, 1])
+    box = original(newest_or_real, couchdiscover, tmp_path).restored(
+        newest_or_real, [None, 2, 0, None, 1]
+    )
     assert run(couchdiscover, box).code == 0
     readable(box)
     nothing_left(couchdiscover, box)
@@ -144,11 +151,11 @@ def test_a_range_without_any_file_refuses_its_database_and_the_others_go_on(
 
 
 def test_names_by_address_after_several_restarts(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """Databases made between two restarts are under other names than the older ones."""
-    made = original(sandbox, couchdiscover, tmp_path, databases={"db": 3})
-    second = made.restored(sandbox, [0, 1, 2], namespace="second")
+    made = original(newest_or_real, couchdiscover, tmp_path, databases={"db": 3})
+    second = made.restored(newest_or_real, [0, 1, 2], namespace="second")
     assert run(couchdiscover, second).code == 0
     forget_marks(second)
     call = caller(second)
@@ -157,17 +164,19 @@ def test_names_by_address_after_several_restarts(
         call.put("couchdb-0", f"/later/d{number}", {"number": number})
     call.put("couchdb-0", "/later/_design/d", {})
     eventually(lambda: all(call.count(pod, "later") == DOCUMENTS + 1 for pod in second.pods))
-    third = Original(snapshots(second, tmp_path)).restored(sandbox, [2, 1, 0], namespace="third")
+    third = Original(snapshots(second, tmp_path)).restored(
+        newest_or_real, [2, 1, 0], namespace="third"
+    )
     assert run(couchdiscover, third).code == 0
     readable(third, {"db": 3, "later": 3})
     nothing_left(couchdiscover, third)
 
 
 def test_volumes_that_changed_places_under_present_names(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    made = original(sandbox, couchdiscover, tmp_path)
-    box = made.restored(sandbox, [1, 0, 2], namespace="prod")
+    made = original(newest_or_real, couchdiscover, tmp_path)
+    box = made.restored(newest_or_real, [1, 0, 2], namespace="prod")
     ended = run(couchdiscover, box)
     assert ended.code == 0, ended.err
     assert kinds(ended).count("delete_member") == 0
@@ -196,10 +205,10 @@ def different_moments(
 
 
 def test_volumes_that_changed_places_and_lack_nothing_are_no_reason_to_refuse(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """What is not named any more is empty, and so is what CouchDB has made in its place."""
-    box = sandbox(3, namespace="prod")
+    box = newest_or_real(3, namespace="prod")
     assert couchdiscover("run", environment=box.environment()).code == 0
     call = caller(box)
     fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
@@ -210,15 +219,15 @@ def test_volumes_that_changed_places_and_lack_nothing_are_no_reason_to_refuse(
     mount(box, [found[1], found[2], found[0]])
     start(box)
     eventually(lambda: all(call(pod, "GET", "/blank")[0] == 200 for pod in box.pods))
-    for pod in (None, "couchdb-1"):
-        ended = couchdiscover("run", environment=box.environment(pod))
+    for whose in (None, "couchdb-1"):
+        ended = couchdiscover("run", environment=box.environment(whose))
         assert ended.code == 0, ended.err
 
 
 def test_snapshots_of_different_moments_are_made_equal(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    restored = different_moments(sandbox, couchdiscover, tmp_path)
+    restored = different_moments(newest_or_real, couchdiscover, tmp_path)
     ended = run(couchdiscover, restored)
     assert ended.code == 0, ended.err
     all_equal(restored)
@@ -243,9 +252,9 @@ def all_equal(restored: Sandbox) -> None:
 
 
 def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    box = sandbox(3, namespace="prod")
+    box = newest_or_real(3, namespace="prod")
     assert couchdiscover("run", environment=box.environment()).code == 0
     call = caller(box)
     fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
@@ -269,10 +278,10 @@ def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
 
 
 def test_a_database_made_on_a_restored_node_before_the_adoption(
-    sandbox: Make, couchdiscover: Command, tmp_path: Path
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """Its map mixes former and present names; only the file that is there is named."""
-    box = original(sandbox, couchdiscover, tmp_path).restored(sandbox, [0, 1, 2])
+    box = original(newest_or_real, couchdiscover, tmp_path).restored(newest_or_real, [0, 1, 2])
     call = caller(box)
     assert call("couchdb-1", "PUT", "/newdb?q=2&n=4")[0] in (201, 202)
     assert run(couchdiscover, box).code == 0
@@ -447,6 +456,68 @@ def test_two_clusters(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> 
     ended = run(couchdiscover, box)
     assert (ended.code, box.writes()) == (6, [])
     assert "two clusters" in ended.json["message"]
+
+
+def test_a_wall_that_falls_after_the_adoption(sandbox: Make, couchdiscover: Command) -> None:
+    """A backup beside living production: once adopted, the two stay what they are."""
+    box = sandbox(3, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    fill(caller(box), "couchdb-0", {"db": 3}, DOCUMENTS)
+    before = len(box.writes())
+    clone = box.clone_into("stage", wall=True)
+    up_for(clone)
+    ended = run(couchdiscover, clone)
+    assert ended.code == 0, ended.err
+    readable(clone, {"db": 3})
+    box.open_wall(clone)
+    for each in (box, clone):
+        for pod in each.pods:
+            each.restart(pod)
+        up_for(each)
+    caller(clone).put("couchdb-1", "/db/of-the-copy", {})
+    for each in (box, clone):
+        call = caller(each)
+        for pod in each.pods:
+            names = call.get(pod, "/_membership")
+            own = {node.name for node in each.nodes.values()}
+            assert set(names["all_nodes"]) == set(names["cluster_nodes"]) == own
+        nothing_left(couchdiscover, each)
+        assert couchdiscover("run", environment=each.environment()).code == 0
+    assert caller(box).count("couchdb-2", "db") == DOCUMENTS + 1
+    written = {each.path.split("/")[3] for each in box.writes()[before:]}
+    assert written <= {"_config", "_dbs"}, written
+    assert couchdiscover("check", environment=box.environment()).code == 0
+
+
+@pytest.mark.parametrize("many", [1, 2, 3])
+def test_readers_from_the_first_moment(
+    any_sandbox: Make, couchdiscover: Command, tmp_path: Path, many: int
+) -> None:
+    """Until a database is adopted each read is a 500; whatever is answered is the truth."""
+    copies = {"db": many, "one": 1}
+    made = original(any_sandbox, couchdiscover, tmp_path, databases=copies)
+    box = made.restored(any_sandbox, [1, 2, 0])
+    counts: Counter[tuple[int, int | None]] = Counter()
+    stop = threading.Event()
+
+    def read(pod: str) -> None:
+        call = caller(box)
+        while not stop.is_set():
+            for database in copies:
+                status, body = call(pod, "GET", f"/{database}/_all_docs?limit=0")
+                counts[status, body["total_rows"] if status == 200 else None] += 1
+
+    with ThreadPoolExecutor(len(box.pods)) as readers:
+        reading = [readers.submit(read, pod) for pod in box.pods]
+        try:
+            ended = run(couchdiscover, box)
+        finally:
+            stop.set()
+    assert [each.result() for each in reading] == [None] * 3
+    assert ended.code == 0, ended.err
+    assert counts.keys() <= {(500, None), (200, DOCUMENTS + 1)}, counts
+    assert len(counts) == 2
+    readable(box, copies)
 
 
 def test_one_volume_twice(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> None:

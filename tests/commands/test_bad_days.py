@@ -359,8 +359,8 @@ def test_9_a_lower_ordinal_that_refuses_the_login_is_not_finished_over(
     time.sleep(0.3)
     assert {len(box.node(pod).members) for pod in box.pods} == {3}
     before = len(changes(box))
-    for pod in ("couchdb-1", "couchdb-2", None):
-        ended = run(couchdiscover, box, *QUICK, pod=pod)
+    for whose in ("couchdb-1", "couchdb-2", None):
+        ended = run(couchdiscover, box, *QUICK, pod=whose)
         assert ended.code in (4, 5), ended.err
     assert changes(box)[before:] == []
 
@@ -779,8 +779,8 @@ def test_blank_databases_made_on_each_are_refused_with_their_cause(
     for pod in box.pods:
         for name in databases:
             put(box, pod, f"/{name}")
-    for pod in (None, "couchdb-2"):
-        ended = run(couchdiscover, box, *QUICK, pod=pod)
+    for whose in (None, "couchdb-2"):
+        ended = run(couchdiscover, box, *QUICK, pod=whose)
         assert ended.code == 6, ended.err
         assert f"have {', '.join(sorted(databases))} each, made apart" in ended.json["message"]
         assert "empty volume" not in ended.json["message"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+from requests.auth import HTTPBasicAuth
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.http import Request, Response
@@ -43,7 +44,7 @@ def environment(box: Sandbox, variables: dict[str, str]) -> dict[str, str]:
 
 def scratches(box: Sandbox) -> list[str]:
     """The scratch databases that any node knows of."""
-    return sorted({n for node in box.nodes.values() for n in node.dbs.live if "check" in n})
+    return sorted({n for pod in box.pods for n in box.node(pod).dbs.live if "check" in n})
 
 
 def statuses(ended: Ended) -> dict[str, str]:
@@ -58,7 +59,7 @@ def shards(box: Sandbox, database: str, change: Callable[[dict[str, Any]], None]
     """Changes the shard map of a database by hand, ``by_range``; ``by_node`` must say the same."""
     host, port = box.address("couchdb-0")
     url = f"http://{host}:{port}/_node/_local/_dbs/{database}"
-    auth = ("admin", box.deployment.password.encode())
+    auth = HTTPBasicAuth(b"admin", box.deployment.password.encode())
     document = requests.get(url, auth=auth, timeout=10).json()
     change(document)
     by_node: dict[str, list[str]] = {}

@@ -206,7 +206,7 @@ def played(
 ) -> Iterator[Mapping[str, "Future[Ended]"]]:
     """The rehearsals of all shapes that are asked for, begun at once: most of them wait."""
     names = [
-        item.callspec.params["shape"]
+        str(item.callspec.params["shape"])
         for item in request.session.items
         if item.fspath == request.path and "shape" in getattr(item, "fixturenames", ())
         if isinstance(item, pytest.Function)

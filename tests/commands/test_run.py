@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 import trustme
+from requests.auth import HTTPBasicAuth
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.http import Request, Response
@@ -169,7 +170,7 @@ def test_a_member_of_a_scale_up_is_not_taken_for_one_left_behind(
         box.scale(3)
         host, port = box.address("couchdb-2")
         url = f"http://{host}:{port}/_node/_local/_nodes/{box.node('couchdb-0').name}"
-        login = (box.deployment.user.encode(), box.deployment.password.encode())
+        login = HTTPBasicAuth(box.deployment.user.encode(), box.deployment.password.encode())
         assert requests.put(url, json={}, auth=login, timeout=10).ok
         while len(box.node("couchdb-0").members) < 3:
             time.sleep(0.01)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.box import API, Proceed
@@ -415,7 +416,7 @@ def ask(
 ) -> requests.Response:
     """A request to a node with the administrator's login, whatever the answer."""
     host, port = box.address(pod)
-    login = (box.deployment.user.encode(), box.deployment.password.encode())
+    login = HTTPBasicAuth(box.deployment.user.encode(), box.deployment.password.encode())
     url = f"http://{host}:{port}{path}"
     headers = {"User-Agent": OWN_AGENT}
     return requests.request(method, url, json=body, auth=login, headers=headers, timeout=30)

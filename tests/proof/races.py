@@ -193,8 +193,9 @@ def lossy(make: Make, nursery: Nursery, draw: int) -> None:
             box.scale(nodes + 2)
         box.network.random, box.network.loss = dice("loss", draw), draws.choice([0.3, 0.6, 1.0])
         racers = Racers(box, nursery, draws)
-        for pod in draws.choice([[None], list(box.pods), [None, *box.pods]]):
-            racers.add(pod, delay=draws.uniform(0, 0.3), kills=draws.choice([0, 1]))
+        crowds: list[list[str | None]] = [[None], [*box.pods], [None, *box.pods]]
+        for racer in draws.choice(crowds):
+            racers.add(racer, delay=draws.uniform(0, 0.3), kills=draws.choice([0, 1]))
         racers.succeed()
         ended = nursery(environment=box.environment())
         assert ended.code == 0, ended.err
@@ -221,8 +222,8 @@ def sharing_a_dead_name(make: Make, nursery: Nursery, draw: int) -> None:
         before = {pod: facts(box, pod).members for pod in several}
         guard = Guard(box)
         racers = Racers(box, nursery, draws, ("--timeout", "2s"))
-        for pod in [None, *draws.sample(box.pods, draws.randint(1, nodes))]:
-            racers.add(pod, delay=draws.uniform(0, 0.6), kills=draws.choice([0, 1]))
+        for racer in [None, *draws.sample(box.pods, draws.randint(1, nodes))]:
+            racers.add(racer, delay=draws.uniform(0, 0.6), kills=draws.choice([0, 1]))
         racers.end(lambda who: {6} if who == "set" else {0, 4, 6})
         assert guard.harms == []
         assert guard.finished == []

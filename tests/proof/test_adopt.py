@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from couchdiscover.couch.client import CouchFailure, CouchNode
-from tests.support.adopting import Make, in_process, original, readable
+from tests.support.adopting import Make, caller, in_process, original, readable
 from tests.support.command import Command
-from tests.support.volumes import up_for
+from tests.support.volumes import create, up_for
 
 
 class Killed(BaseException):
@@ -106,3 +106,49 @@ def test_a_lone_volume_killed_at_any_write(
         assert in_process(box) == "there is nothing to adopt"
         box.close()
     assert point > 8
+
+
+def test_all_pods_gone_half_way_and_brought_in_order(
+    sandbox: Make,
+    couchdiscover: Command,
+    tmp_path: Path,
+    crash: dict[str, Any],
+) -> None:
+    """Under OrderedReady each pod starts, without a write, so that the next one does.
+
+    The adoption was killed, and then all pods were gone. Until all are there again nobody can
+    complete it, and a pod that does not become Ready would keep the others away for ever.
+    """
+    made = original(sandbox, couchdiscover, tmp_path, databases={"db": 2, "one": 1}, pace=0.02)
+    point, half_way = 0, 0
+    while True:
+        point += 2
+        box = made.restored(sandbox, [1, 2, 0], pace=0.02)
+        crash.update(at=point, after=True, seen=0, dead=False)
+        try:
+            in_process(box)
+        except Killed:
+            pass
+        else:
+            break
+        crash.update(at=None, dead=False)
+        pods = box.pods
+        volumes = {pod: box.volume(pod) for pod in pods}
+        for pod in reversed(pods):
+            box.delete(pod)
+        writes = len(box.writes())
+        for pod in pods:
+            create(box, pod, volumes[pod])
+            up_for(box, pods=[pod])
+            ended = couchdiscover("run", "--timeout=20s", environment=box.environment(pod))
+            assert ended.code == 0, (point, pod, ended.err)
+        wrote = [(each.pod, each.method, each.path) for each in box.writes()[writes:]]
+        maps = [each for pod in pods for each in caller(box).maps(pod).values()]
+        if any(".prod." in name for each in maps for name in each["by_node"]):
+            assert wrote == [], point
+            half_way += 1
+        in_process(box)
+        readable(box, made.databases)
+        assert in_process(box) == "there is nothing to adopt"
+        box.close()
+    assert half_way > 3

@@ -1,5 +1,7 @@
 """Kill it anywhere and run it again: SIGKILL right before and after every request of a run."""
 
+from functools import partial
+
 import pytest
 
 from tests.proof.crashes import SCENARIOS, Make, Scenario, crash, crash_often, crash_points
@@ -14,7 +16,7 @@ from tests.support.processes import Nursery
 def test_every_crash_point(make: Make, nursery: Nursery, scenario: Scenario) -> None:
     for pace in [0.0] if DRAWS == 1 else [0.0, 0.1, 1.0]:
         points = crash_points(make, nursery, scenario, pace)
-        all_of(points, lambda point, pace=pace: crash(make, nursery, scenario, point, pace))
+        all_of(points, partial(crash, make, nursery, scenario, pace=pace))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)

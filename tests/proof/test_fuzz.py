@@ -4,6 +4,7 @@ import copy
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,7 @@ def test_any_environment_has_values_or_usage_problems(
     container = {"name": "couchdb", "env": named, "envFrom": env_from}
     found = ContainerEnvironment(container, Source(), {})
     for variable in ("X", name):
-        error_of(lambda variable=variable: found.get(variable), 2)
+        error_of(partial(found.get, variable), 2)
         found.mentions(variable)
         found.literal(variable)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import requests
+from requests.auth import HTTPBasicAuth
 
 from couchdiscover.sandbox import Sandbox
 from tests.proof.harness import Guard, secrets_of, whole
@@ -20,7 +21,7 @@ def send(box: Sandbox, pod: str, method: str, path: str, body: object) -> int:
         method,
         f"http://{host}:{port}{path}",
         json=body,
-        auth=(box.deployment.user.encode(), box.deployment.password.encode()),
+        auth=HTTPBasicAuth(box.deployment.user.encode(), box.deployment.password.encode()),
         headers={"User-Agent": "couchdiscover/0"},
         timeout=30,
     )

@@ -653,7 +653,7 @@ def test_a_hundred_nodes_are_nothing_special() -> None:
 
 
 def release(box: Sandbox, pod: str) -> str:
-    return ask(box, pod, "/").headers["server"].split()[0].partition("/")[2]
+    return str(ask(box, pod, "/").headers["server"]).split()[0].partition("/")[2]
 
 
 def test_nodes_of_different_releases_and_their_upgrade() -> None:
@@ -896,6 +896,7 @@ def test_what_a_real_node_is_configured_with(home: Path, tmp_path: Path) -> None
 def test_https_of_real_nodes_is_their_own_or_a_fronts(home: Path) -> None:
     with pytest.raises(ValueError, match="or by a front"):
         make(real=home, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-    for options in ({"real": home, "front": True}, {}):
+    wrong: list[dict[str, Any]] = [{"real": home, "front": True}, {}]
+    for options in wrong:
         with pytest.raises(ValueError, match="without a front have certificates"):
             make(certificates=lambda host: home / host, **options)

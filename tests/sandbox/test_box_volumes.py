@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+from requests.auth import HTTPBasicAuth
 
 from couchdiscover.sandbox import Sandbox
 from couchdiscover.sandbox.couchdb import Volume
@@ -17,7 +18,7 @@ KINDS = ("StatefulSet", "Service", "Secret", "ConfigMap", "Endpoints", "Endpoint
 
 def ask(box: Sandbox, pod: str, method: str, path: str, body: Any = None) -> Any:
     host, port = box.address(pod)
-    login = (box.deployment.user.encode(), box.deployment.password.encode())
+    login = HTTPBasicAuth(box.deployment.user.encode(), box.deployment.password.encode())
     url = f"http://{host}:{port}{path}"
     return requests.request(method, url, json=body, auth=login, timeout=10)
 

@@ -564,7 +564,7 @@ def test_nodes_listen_where_the_manifests_say(tmp_path: Path) -> None:
 
 
 def test_a_declared_port_alone_makes_nobody_listen_there(tmp_path: Path) -> None:
-    changed = {"ports": [{"containerPort": 15984}]}
+    changed: dict[str, Any] = {"ports": [{"containerPort": 15984}]}
     manifests = given(tmp_path, secret(), service(), statefulset(container=changed, replicas=1))
     with cluster(manifests) as found:
         assert found.pods[0].port == 5984

@@ -19,7 +19,7 @@ RECORDED = Path(__file__).parents[1] / "recorded" / "k8s-1.36.2"
 SETUP = "system:serviceaccount:couch:setup"
 
 
-class EndpointSlice(NamespacedAPIObject):
+class EndpointSlice(NamespacedAPIObject):  # type: ignore[misc]  # pykube has no types
     version = "discovery.k8s.io/v1"
     endpoint = "endpointslices"
     kind = "EndpointSlice"

@@ -13,7 +13,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -67,13 +67,15 @@ class Stage(Network):
         self.clear()
         self.uuids.clear()
         options = {"secret": lambda i: f"secret-{i}"} | options
+        nodes = []
         for i in range(count):
             given = {key: value(i) if callable(value) else value for key, value in options.items()}
             name = f"couchdb@rec-{i}.{DOMAIN}"
             node = Node(self, name=name, address=f"127.0.0.{10 + i}", **given)
             # Recorded in less than the five seconds after which CouchDB fills ``_users`` by itself.
             node.databases.auth_design_after = math.inf
-        return list(self.nodes.values())
+            nodes.append(node)
+        return nodes
 
     async def play(self, count: int, pause: float = 0.5) -> None:
         """Replays the scenario's next exchanges, so many seconds apart."""
@@ -185,12 +187,12 @@ def compare_headers(recorded: dict[str, str], got: Any) -> str:
     return ", ".join(f"{n}: {recorded.get(n)!r} != {got.get(n)!r}" for n in wrong)
 
 
-Script = Callable[[Stage], Awaitable[None]]
+Script = Callable[[Stage], Coroutine[Any, Any, None]]
 SCRIPTS: dict[str, Script] = {}
 
 
 def scenario(script: Script) -> Script:
-    SCRIPTS[script.__name__] = script  # type: ignore[attr-defined]
+    SCRIPTS[script.__name__] = script
     return script
 
 
@@ -420,6 +422,7 @@ async def split2(stage: Stage) -> None:
             "/_users/org.couchdb.user:u1": [200, 200],
         }
     for node in stage.nodes.values():
+        assert isinstance(node, Node)
         node.stop()
         node.start()
     stage.wait(10)

@@ -13,7 +13,7 @@ import json
 import random
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -331,7 +331,7 @@ def difference(recorded: Any, got: Any, where: str = "") -> str:
     return next(difference(a, b, f"{where}/{key}") for key, a, b in pairs if a != b)
 
 
-Script = Callable[[Stage], Awaitable[None]]
+Script = Callable[[Stage], Coroutine[Any, Any, None]]
 SCRIPTS: dict[str, Script] = {}
 
 

@@ -10,7 +10,7 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -76,12 +76,22 @@ class Stage(Network):
     def set_up(self, count: int, **options: Any) -> list[Node]:
         """Fresh nodes in place of those there were."""
         self.clear()
-        given = {"secret": "5ec7e7" * 5 + "00", "password": self.password, "lockout": False}
+        given: dict[str, Any] = {
+            "secret": "5ec7e7" * 5 + "00",
+            "password": self.password,
+            "lockout": False,
+        }
         options = given | options
-        for i in range(count):
-            name = f"couchdb@couchdb-{i}.{DOMAIN}"
-            Node(self, name=name, address=f"127.0.0.{10 + i}", version=self.version, **options)
-        return list(self.nodes.values())
+        return [
+            Node(
+                self,
+                name=f"couchdb@couchdb-{i}.{DOMAIN}",
+                address=f"127.0.0.{10 + i}",
+                version=self.version,
+                **options,
+            )
+            for i in range(count)
+        ]
 
     async def play(self, count: int, pause: float = 0.02) -> None:
         """Replays the scenario's next exchanges, so many seconds apart."""
@@ -102,8 +112,8 @@ class Stage(Network):
         where = f"{number} {request.method} {request.target}"
         if not isinstance(expected["status"], int):
             try:
-                got = await asyncio.wait_for(answering, 0.2)
-                self.problems.append(f"{where}:\n  recorded no answer\n  got      {got}")
+                unwanted = await asyncio.wait_for(answering, 0.2)
+                self.problems.append(f"{where}:\n  recorded no answer\n  got      {unwanted}")
             except TimeoutError:
                 self.replayed.append(number)
             return
@@ -120,7 +130,8 @@ class Stage(Network):
         if wanted != got:
             self.problems.append(f"{where}:\n  recorded {wanted}\n  got      {got}")
         for header in ("server", "set-cookie"):
-            there, here = expected["headers"].get(header), answer.headers.get(header)
+            there: object = expected["headers"].get(header)
+            here: object = answer.headers.get(header)
             if header == "set-cookie":
                 there, here = there is not None, here is not None
             if there != here:
@@ -197,12 +208,12 @@ def plain(value: Any, key: str = "") -> Any:
     return value
 
 
-Script = Callable[[Stage], Awaitable[None]]
+Script = Callable[[Stage], Coroutine[Any, Any, None]]
 SCRIPTS: dict[str, Script] = {}
 
 
 def scenario(script: Script) -> Script:
-    SCRIPTS[script.__name__] = script  # type: ignore[attr-defined]
+    SCRIPTS[script.__name__] = script
     return script
 
 

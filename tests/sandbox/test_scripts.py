@@ -40,7 +40,11 @@ def start(
 )
 def test_a_script_that_names_the_node(script: str, name: str) -> None:
     variables = {**LOGIN, "USER_GIVEN": "given.example"}
-    for part in ({"command": ["sh", "-c", script]}, {"command": ["sh"], "args": ["-c", script]}):
+    parts: list[dict[str, Any]] = [
+        {"command": ["sh", "-c", script]},
+        {"command": ["sh"], "args": ["-c", script]},
+    ]
+    for part in parts:
         found = start(variables=variables, **part)
         assert found.name == (f"couchdb@{name}" if name else "nonode@nohost")
         assert "a command of its own" in found.notes[-1]

@@ -97,16 +97,24 @@ def mount(box: Sandbox, volumes: Sequence[Snapshot | None]) -> None:
             node.volume = volume.copy()
 
 
+def create(box: Sandbox, pod: str, volume: Snapshot) -> None:
+    """Creates a pod that is not there, on a volume, and starts it."""
+    with box._lock:  # `start` would create it with an empty one
+        box._create(pod)
+        box._give(_node(box, pod), volume)
+    box.start(pod)
+
+
 def _node(box: Sandbox, pod: str) -> Node | RealNode:
     return box._pods[pod].node  # `node` gives simulated ones only
 
 
-def up_for(box: Sandbox, seconds: float = 120.0) -> None:
+def up_for(box: Sandbox, seconds: float = 120.0, pods: Sequence[str] | None = None) -> None:
     """Has the simulated nodes say that they have been up for that long; real ones are waited for.
 
     A node that lists former names must have been up for a while before anything is written.
     """
-    for pod in box.pods:
+    for pod in pods or box.pods:
         node = _node(box, pod)
         if isinstance(node, Node):
             node.started_at -= seconds

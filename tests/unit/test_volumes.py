@@ -281,6 +281,18 @@ def test_volumes_that_changed_places_under_present_names() -> None:
     assert survey.suspects.keys() == {"couchdb-0", "couchdb-1"}
     assert not survey.former
     assert not survey.lost
+    blank = FileInfo("f", 0, 0, 0)
+    read = [
+        replace(
+            node,
+            volume=replace(
+                survey.volumes[node.pod],
+                infos=dict.fromkeys(survey.suspects.get(node.pod, ()), blank),
+            ),
+        )
+        for node in survey.nodes
+    ]
+    assert not Survey(read, survey.expected).permuted  # CouchDB has made what is not named, empty
 
 
 def test_volumes_that_changed_places_and_are_alike_are_as_good() -> None:
@@ -407,6 +419,46 @@ def test_a_mark_of_another_dbs_counts_for_nothing() -> None:
     survey = Survey([nodes[0], stray, nodes[2]], PODS)
     assert survey.mark("couchdb-1") is None
     assert not survey.mismarked
+
+
+def test_a_foreign_mark_beside_a_missing_file_is_not_merely_to_be_renewed() -> None:
+    whole = a_map("db", [new(0), new(1)])
+
+    def marked(files: frozenset[ShardFile]) -> Survey:
+        node = World([], {0: 0}).node(0)
+        mark = Mark(old(0), uuid(0), {})
+        return Survey([replace(node, volume=Volume(files, (whole,), uuid(0), mark, ()))], [pod(0)])
+
+    assert marked(whole.files(new(0))).mismarked == {"couchdb-0": old(0)}
+    assert not marked(frozenset()).mismarked
+
+
+def test_of_a_name_that_a_person_has_told_no_two_volumes_are_asked() -> None:
+    world = World(SPREAD, {0: 0, 1: 0, 2: 1})
+    assert any(old(0) in told for told in world.survey().disagreements)
+    assert not any(old(0) in t for t in world.survey({old(0): "couchdb-2"}).disagreements)
+
+
+def test_volumes_lost_by_members_that_are_no_pods_of_ours() -> None:
+    """By marks, or the history, of ours; one that tells nothing of itself is not called lost."""
+    other, anew = new(7), uuid(50)
+
+    def lost(theirs: Volume, seen: Sequence[str] = (), known: Sequence[Trace] = ()) -> bool:
+        node = World([], {0: 0}).node(0)
+        mark = Mark(new(0), uuid(0), {other: tuple(seen)} if seen else {}, EARLY)
+        own = Volume(frozenset(), (), uuid(0), mark, tuple(known))
+        survey = Survey([replace(node, volume=own)], [pod(0)], {other: theirs})
+        return survey.lost_elsewhere == {other}
+
+    bare = Volume(uuid=anew, traces=())
+    assert lost(bare, known=[trace(other, 7)])
+    assert lost(bare, seen=[uuid(7)])
+    assert not lost(bare)  # nobody knew it with another volume
+    assert not lost(bare, seen=[anew, uuid(7)], known=[trace(other, 7)])  # marked so since
+    assert not lost(replace(bare, uuid=None), known=[trace(other, 7)])
+    assert not lost(replace(bare, traces=None), known=[trace(other, 7)])
+    own = replace(bare, mark=Mark(other, anew, {}, EARLY))
+    assert not lost(own, known=[trace(other, 7)])  # it says so itself
 
 
 def test_damage_under_its_own_mark() -> None:
