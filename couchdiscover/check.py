@@ -110,16 +110,17 @@ class _Check:
         found = self._inspect(topology, view)
         view = self.narrator.record.view or view
         left = _unmet(topology, view)
-        if self.settings.write and (unmet or left):
+        faults = [each for each in found if each.severity is Severity.FAULT]
+        if self.settings.write and (unmet or left or faults):
             self.narrator.warn(["nothing was written, since the cluster is not whole"])
         elif self.settings.write:
             problems = self._try_writing(topology, view)
             if problems:
                 told = "; ".join(f"{pod} fails {problem}" for pod, problem in problems.items())
-                found += (Finding("write_failed", Severity.FAULT, tuple(problems), told),)
+                faults = [Finding("write_failed", Severity.FAULT, tuple(problems), told)]
+                found = (*found, *faults)
         self.narrator.found(found)
         self.narrator.warn([f.message for f in found if f.severity is Severity.WARNING])
-        faults = [each for each in found if each.severity is Severity.FAULT]
         if left or faults:
             raise NotSo(f"the cluster is not whole: {self._told(topology, view, left, faults)}")
         return self.verdict(view)

@@ -63,8 +63,8 @@ def _wanted_name(topology: Topology, node: NodeView, host: str) -> str:
     # In another domain than the one that is assumed here it is right all the same.
     if wanted and not is_address(host) and _stem(host) != _stem(wanted):
         return f": Kubernetes calls the pod {wanted} (spec.serviceName), and so must NODENAME"
-    if topology.service_problem:
-        return ""  # it is told once, of all
+    if topology.service_problem or not topology.unpublished:
+        return ""  # the problem is told once, of all; without one the resolver here tells nothing
     return ": the headless Service wants publishNotReadyAddresses: true"
 
 

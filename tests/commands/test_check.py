@@ -407,6 +407,20 @@ def test_nothing_is_written_to_a_cluster_that_is_not_whole(
     assert any("nothing was written" in warning for warning in ended.json["warnings"])
 
 
+def test_nothing_is_written_where_a_finding_is_a_fault(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """Though all its members are there, connected and finished."""
+    box = assembled(couchdiscover, sandbox(3))
+    box.node("couchdb-1").config.set("couchdb", "maintenance_mode", "true")
+    before = len(box.writes())
+    ended = check(couchdiscover, box, "--write")
+    assert ended.code == 3
+    assert kinds(ended)["maintenance_mode"] == "fault"
+    assert box.writes()[before:] == []
+    assert any("nothing was written" in warning for warning in ended.json["warnings"])
+
+
 @pytest.mark.parametrize("step", ["database", "document", "read"])
 def test_it_is_removed_also_when_something_fails(
     sandbox: Make, couchdiscover: Command, step: str

@@ -235,7 +235,7 @@ def single_node_set(couchdiscover: Command, make: Make) -> Sandbox:
         (loopback, ["couchdb-1", "couchdb@127.0.0.1"], "NODENAME"),
         (twins, ["couchdb-0 and couchdb-1", "the same Erlang name"], "NODENAME"),
         (ghost, ["couchdb@couchdb-1.couchdb"], "/_node/_local/_nodes"),
-        (single_node, ["couchdb-1", "single"], "[cluster]"),
+        (single_node, ["couchdb-1", "[cluster] n = 1"], "--allow-one-copy"),
         (single_node_set, ["couchdb-1", "single"], "single_node"),
     ],
 )

@@ -64,7 +64,12 @@ def listing(*entries: tuple[str, int]) -> bytes:
 @pytest.mark.parametrize(
     ("host", "found", "told"),
     [
-        ("couchdb-0.couchdb.db.svc.no-such.invalid", SET, "publishNotReadyAddresses: true"),
+        (
+            "couchdb-0.couchdb.db.svc.no-such.invalid",
+            replace(SET, unpublished=True),
+            "publishNotReadyAddresses: true",
+        ),
+        ("couchdb-0.couchdb.db.svc.no-such.invalid", SET, "does not resolve from here$"),
         (
             "couchdb-0.couch.db.svc.no-such.invalid",
             SET,
