@@ -89,7 +89,7 @@ def demo(
             "files, --statefulset, --namespace, --timeout and --fresh go with --manifest"
         )
     from couchdiscover.sandbox.demo import SCENARIOS, play
-    from couchdiscover.sandbox.real import NoReleaseError
+    from couchdiscover.sandbox.real import NodeStartError, NoReleaseError
 
     if scenario not in SCENARIOS:
         raise typer.BadParameter(f"{scenario!r} is none of {', '.join(SCENARIOS)}")
@@ -97,7 +97,7 @@ def demo(
         raise typer.BadParameter("two clusters need two nodes")
     try:
         return play(scenario, nodes, typer.echo)
-    except NoReleaseError as error:
+    except (NodeStartError, NoReleaseError) as error:
         raise UsageProblem(str(error)) from None
 
 

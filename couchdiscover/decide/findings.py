@@ -451,7 +451,7 @@ def _too_few(
         ranges = each.by_range.values()
         fewest = min((len(members & set(holders)) for holders in ranges), default=0)
         named_fewest = min((len(set(holders)) for holders in ranges), default=0)
-        had = named_fewest if placed else min(named_fewest, wanted)
+        had = named_fewest if placed else min(named_fewest, len(members))
         if fewest == 0 or fewest < had:
             lost.setdefault(fewest, []).append(each.database)
         elif fewest < wanted and not placed:

@@ -22,9 +22,14 @@ from couchdiscover.sandbox.loopback import Addresses, is_free
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+LOG_LINES = 20  # of a node that did not come up
 
 _GUARD = 'read -r _ || kill -KILL "-$1"'
 """Waits for the end of its standard input, which comes when we end, in whatever way."""
+
+
+class NodeStartError(RuntimeError):
+    """A real node did not come up. The text ends with the last lines of its log."""
 
 
 class NoReleaseError(FileNotFoundError):
@@ -184,7 +189,7 @@ class RealNode:
             self.wait()
 
     def wait(self, seconds: float = START_SECONDS) -> None:
-        """Waits for an HTTP answer of a started node; raises RuntimeError where none comes."""
+        """Waits for an HTTP answer of a started node; raises NodeStartError where none comes."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.running:
             connection = self._connection()
@@ -194,7 +199,11 @@ class RealNode:
                 return
             time.sleep(0.05)
         self.stop(kill=True)
-        raise RuntimeError(f"{self.name} did not come up\n{self.read_log()[-4000:]}")
+        log = "\n".join(self.read_log().splitlines()[-LOG_LINES:])
+        raise NodeStartError(
+            f"{self.name} did not come up, from {self.home}"
+            + (f"; its log ends with\n{log}" if log else " and wrote nothing")
+        )
 
     def stop(self, *, kill: bool = False) -> None:
         """Ends the process: as a deleted pod's, or, with ``kill``, at once and unprepared."""
@@ -336,7 +345,10 @@ class RealNode:
     def _release_arguments(self) -> list[str]:
         """The release's own arguments, without those that say who a node is."""
         own = ("-name", "-sname", "-setcookie", "-kernel inet_dist_use_interface")
-        lines = (self.home / "etc" / "vm.args").read_text().splitlines()
+        path = self.home / "etc" / "vm.args"
+        if not path.is_file():
+            raise NoReleaseError(f"{self.home} holds no release of CouchDB: it has no etc/vm.args")
+        lines = path.read_text().splitlines()
         return [line for line in lines if line.strip() and not line.startswith(("#", *own))]
 
     def _reset_config(self) -> None:

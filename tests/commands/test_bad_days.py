@@ -119,7 +119,7 @@ def test_a_lost_volume_is_not_verified_before_its_copies_are(
         put(box, "couchdb-0", f"/orders/order-{number}", {"number": number})
     box.hold_filling("couchdb-1", 1)
     box.lose_volume("couchdb-1")
-    ended = run(couchdiscover, box, "--timeout", "4s")
+    ended = run(couchdiscover, box, "--timeout", "12s")
     assert ended.code == 4, ended.err
     assert "its volume was lost" in ended.json["message"]
     assert "couchdb-1" in ended.json["message"]

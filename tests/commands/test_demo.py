@@ -47,6 +47,26 @@ def test_a_folder_without_a_release_is_told_as_one(couchdiscover: Command, tmp_p
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("arguments", [True, False])
+def test_a_release_that_does_not_start_is_told_in_a_sentence(
+    couchdiscover: Command, tmp_path: Path, arguments: bool
+) -> None:
+    home = tmp_path / "release"
+    (home / "bin").mkdir(parents=True)
+    (home / "etc").mkdir()
+    program = home / "bin" / "couchdb"
+    program.write_text("#!/bin/sh\necho no Erlang here\nexit 1\n")
+    program.chmod(0o755)
+    if arguments:
+        (home / "etc" / "vm.args").write_text("-noshell\n")
+    ended = demo(couchdiscover, "--nodes", "1", home=home)
+    assert ended.code == 2, ended.err
+    assert ("no Erlang here" if arguments else "it has no etc/vm.args") in ended.err
+    assert str(home) in ended.err
+    for word in ("Traceback", "bug in couchdiscover"):
+        assert word not in ended.err
+
+
 def test_it_starts_the_command_by_itself(tmp_path: Path) -> None:
     """The others have it forked; this is ``python -m couchdiscover demo`` as anyone runs it."""
     ended = subprocess.run(

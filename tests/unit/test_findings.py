@@ -256,6 +256,8 @@ def test_system_databases_with_fewer_copies_than_they_would_get_now() -> None:
         (placed("a", [0, 1]), 3, 2, False),
         (placed("a", [0, 1, 2], [0, 1, 7]), 3, 3, True),  # of one range only
         (placed("a", [0, 1, 7]), 3, 3, True),  # what is not on a member does not count
+        (placed("a", [0, 1, 7]), 3, 2, True),  # it was made with more than a new one gets
+        (placed("a", [0, 7]), 3, 1, True),
         (placed("a", [0, 1, 2, 7]), 3, 3, False),
         (placed("a", [7, 8, 9]), 3, 3, True),
         (ShardMap("a", {}), 3, 3, True),
