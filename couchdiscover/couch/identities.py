@@ -1,5 +1,6 @@
 """Observation: the configurations, and who accepts whose sessions."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +10,7 @@ from couchdiscover.couch.configuration import details_of, identity_of
 from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.identity import finishes_for_all, needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership
-from couchdiscover.state.nodes import ClusterView, NodeView
+from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
 from couchdiscover.state.topology import Topology
 
 MOST_GIVERS = 8
@@ -19,7 +20,22 @@ MOST_GIVERS = 8
 def with_config(asker: Asker, node: CouchNode, view: NodeView) -> NodeView:
     config = node.config()
     user = asker.fleet.access.credentials.user
-    return replace(view, identity=identity_of(config, user), details=details_of(view.pod, config))
+    details = read_details(node, view.pod, config)
+    return replace(view, identity=identity_of(config, user), details=details)
+
+
+def read_details(
+    node: CouchNode, pod: str, config: Mapping[str, Mapping[str, str]] | None = None
+) -> NodeDetails:
+    """What a node's configuration says, and the members' zones where it asks for them.
+
+    Raises CouchFailure.
+    """
+    found = details_of(pod, node.config() if config is None else config)
+    if found.placement is None:
+        return found
+    zones = {name: body.get("zone") for name, body in node.node_documents().items()}
+    return replace(found, zones={n: zone for n, zone in zones.items() if isinstance(zone, str)})
 
 
 def with_leaders(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, Fleet
-from couchdiscover.couch.configuration import details_of
 from couchdiscover.couch.connectivity import likeliest_cause, template_cause
 from couchdiscover.couch.copies import Nodes, look_at
+from couchdiscover.couch.identities import read_details
 from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.copies import Proof, equal
 from couchdiscover.decide.findings import Inspection
@@ -34,7 +34,7 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet, deadline: Deadl
 
     def ask(node: NodeView) -> NodeDetails | str:
         try:
-            return details_of(node.pod, _client(topology, fleet, node).config())
+            return read_details(_client(topology, fleet, node), node.pod)
         except CouchFailure as failure:
             return str(failure)
 

@@ -220,7 +220,8 @@ class Observer(Asker):
         watch.refused = LoginRefused(
             pod.name,
             f"{pod.name} at {node.address} refused the user {credentials.user!r} "
-            f"(from {credentials.source}): {str(failure).rstrip('.')}; {_remedy(failure)}",
+            f"with the password from {credentials.source}: {watch.refusal}; "
+            f"{_remedy(failure)}",
             node.address,
         )
         return watch.refused

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from couchdiscover.decide import refusals
 from couchdiscover.decide.identity import Drift, finishes_for_all
-from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.membership import Membership, holds_data
 from couchdiscover.decide.merging import introduction_question, some
-from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
+from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView, SetupState
 from couchdiscover.state.reasons import CannotOpen, Plain, Reason, Unread
 from couchdiscover.state.steps import (
     AddNode,
@@ -60,6 +60,13 @@ def enable(topology: Topology, node: NodeView) -> Step:
     return EnableNode(node.pod)
 
 
+def notes_on_enabling(membership: Membership, steps: Iterable[Step]) -> tuple[str, ...]:
+    """A single node is finished by being enabled."""
+    if any(isinstance(step, EnableSingleNode) for step in steps):
+        return (*notes_on_names(membership), *born_twice_notes(membership))
+    return ()
+
+
 def introductions(
     membership: Membership, nodes: Iterable[NodeView]
 ) -> tuple[tuple[Step, ...], dict[str, Reason]]:
@@ -107,14 +114,20 @@ def finish(
         if giver.identity.secret is None or giver.identity.old_secret:
             steps.append(SetSecret(giver.pod, to_finish=True))
     steps.append(FinishCluster(giver.pod, len(giver.cluster_nodes)))
-    warnings = [*notes_on_names(membership)]
+    return Do(tuple(steps), (*notes_on_names(membership), *born_twice_notes(membership)))
+
+
+def born_twice_notes(membership: Membership) -> tuple[str, ...]:
+    """That a cluster is formed where one should be already."""
     age = membership.topology.age
-    if age is not None and age > BORN_TWICE_SECONDS:
-        warnings.append(
-            f"made a new, empty cluster though StatefulSet {membership.topology.statefulset} is "
-            f"{_age(age)} old: were the volumes lost? (--cluster-state existing forms none)"
-        )
-    return Do(tuple(steps), tuple(warnings))
+    if age is None or age <= BORN_TWICE_SECONDS:
+        return ()
+    if any(holds_data(node) for node in membership.view.nodes):
+        return ()
+    return (
+        f"made a new, empty cluster though StatefulSet {membership.topology.statefulset} is "
+        f"{_age(age)} old: were the volumes lost? (--cluster-state existing forms none)",
+    )
 
 
 def databases_to_ensure(
@@ -203,12 +216,28 @@ def notes_on_shards(view: ClusterView) -> tuple[str, ...]:
     if not view.without_shards:
         return ()
     grown = ", ".join(sorted(view.without_shards))
-    placements = (node.details.placement for node in view.nodes if node.details is not None)
-    placed = sorted({placement for placement in placements if placement})
-    ahead = f"new ones go by [cluster] placement ({placed[0]})" if placed else "new ones will"
+    placed = next((n.details for n in view.nodes if n.details and n.details.placement), None)
+    ahead = "new ones will" if placed is None else _placed_ahead(view, placed)
     return (
         f"databases that existed before have no shards on {grown} yet; {ahead} "
         '(CouchDB\'s manual, "Shard Management", tells how to move them)',
+    )
+
+
+def _placed_ahead(view: ClusterView, details: NodeDetails) -> str:
+    """What new databases do where [cluster] placement spreads them."""
+    setting = f"[cluster] placement ({details.placement})"
+    outside = sorted(
+        node.pod
+        for node in view.nodes
+        if node.pod in view.without_shards and details.places_on(node.name) is False
+    )
+    if not outside:
+        return f"new ones go by {setting}"
+    zones = "no zone that it names" if len(outside) == 1 else "no zones that it names"
+    return (
+        f"and none will have them on {', '.join(outside)}, in {zones}: {setting} (a zone comes by "
+        "COUCHDB_ZONE since 3.5.1, or by `zone` in the documents in /_node/_local/_nodes)"
     )
 
 
@@ -217,7 +246,7 @@ def notes_on_names(membership: Membership) -> tuple[str, ...]:
     nodes = membership.view.nodes
     topology = membership.topology
     notes = []
-    if len(topology.expected) > 1 and (note := refusals.lasting_names_note(nodes)):
+    if note := refusals.lasting_names_note(nodes):
         notes.append(note)
     if note := refusals.cannot_grow_note(topology, nodes):
         notes.append(note)

@@ -24,6 +24,8 @@ Few, since it spends 90 ms on each question (it hashes the password for these pa
 LOOK_REQUESTS = 1_000
 """Requests of one look at copies; what is left is for the next."""
 
+MOVE_SHARDS = 'CouchDB\'s manual, "Shard Management", tells how to move shards'
+
 PAIR_REQUESTS = 5
 """Requests that a pair takes at most: two for each copy, and one for what follows."""
 
@@ -319,6 +321,41 @@ def unsourced(
         if not all(loss.has(name, file) for name in names.get(file, ())):
             found.setdefault(target, []).append(file)
     return {name: tuple(sorted(files)) for name, files in sorted(found.items())}
+
+
+# --- copies on members ------------------------------------------------------------------------
+
+
+def fewest_copies(shard_map: ShardMap, members: Collection[str]) -> int:
+    """How many copies of the range that has the fewest are on members."""
+    ranges = shard_map.by_range.values()
+    return min((len(set(members) & set(holders)) for holders in ranges), default=0)
+
+
+def copies_lost(shard_map: ShardMap, members: Collection[str], *, placed: bool) -> bool:
+    """Whether a range has fewer copies on members than its map names, or none.
+
+    A map that names more copies than there are members has lost none while every member has one;
+    where [cluster] placement spreads them (``placed``), each that is named counts.
+    """
+    named = min((len(set(holders)) for holders in shard_map.by_range.values()), default=0)
+    had = named if placed else min(named, len(members))
+    fewest = fewest_copies(shard_map, members)
+    return fewest == 0 or fewest < had
+
+
+def told_copies(count: int) -> str:
+    """A number of copies, in words."""
+    return f"{count} {'copy' if count == 1 else 'copies'}" if count else "no copy"
+
+
+def lost_copies_note(names: str, count: int) -> str:
+    """What there is to say of databases of which a range has only ``count`` copies left."""
+    gone = ", and what they held cannot be read" if count == 0 else ""
+    return (
+        f"{names}: {told_copies(count)} on members, of some range at least, fewer than the shard "
+        f"map names{gone}; {MOVE_SHARDS}"
+    )
 
 
 # --- samples ----------------------------------------------------------------------------------

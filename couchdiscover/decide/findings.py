@@ -9,12 +9,21 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from couchdiscover.decide import refusals
+from couchdiscover.decide.copies import (
+    MOVE_SHARDS,
+    copies_lost,
+    fewest_copies,
+    lost_copies_note,
+    told_copies,
+)
 from couchdiscover.decide.identity import drift
-from couchdiscover.decide.membership import Membership, host_of, is_address
+from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.verification import (
     cloned_note,
     closed_note,
     lacking_note,
+    maintenance_note,
+    seeding_note,
     unfinished_note,
 )
 from couchdiscover.state.nodes import (
@@ -29,8 +38,6 @@ from couchdiscover.state.volumes import ShardMap
 
 SHOWN = 5
 """How many names a sentence has; the rest are counted. ``subjects`` has them all."""
-
-MOVE_SHARDS = 'CouchDB\'s manual, "Shard Management", tells how to move shards'
 
 
 class Severity(StrEnum):
@@ -304,16 +311,13 @@ def _not_up(nodes: Sequence[NodeView]) -> Iterable[Finding]:
             "seeding",
             Severity.FAULT,
             seeding,
-            f"/_up says seeding at {named(seeding)}: no node of [cluster] seedlist has answered, "
-            "so that probes and load balancers take it for not ready; correct that setting",
+            seeding_note(named(seeding)),
         )
 
 
 def _unlasting(membership: Membership) -> Iterable[Finding]:
-    if len(membership.topology.expected) < 2:
-        return
     if note := refusals.lasting_names_note(membership.view.nodes):
-        pods = tuple(n.pod for n in membership.view.nodes if is_address(host_of(n.name)))
+        pods = tuple(n.pod for n in membership.view.nodes if refusals.is_named_by_address(n))
         yield Finding("named_by_address", Severity.WARNING, pods, note)
     if membership.topology.volumes_persistent is False:
         yield Finding(
@@ -344,8 +348,7 @@ def _maintenance(details: Sequence[NodeDetails]) -> Iterable[Finding]:
             "maintenance_mode",
             Severity.FAULT,
             on,
-            f"maintenance_mode is on at {named(on)}: its copies are not read, and it is not ready; "
-            "when the work is done, set [couchdb] maintenance_mode to false",
+            maintenance_note(named(on)),
         )
     unbalanced = tuple(node.pod for node in details if node.maintenance == "nolb")
     if unbalanced:
@@ -421,7 +424,8 @@ def _shards(
     yield from _conflicting(maps)
     yield from _too_few(maps, members, wanted, placed)
     yield from _on_others(maps, members)
-    yield from _without_shards(maps, members, pods)
+    yield from _without_shards(inspection, members, pods)
+    yield from _empty_zones(inspection.details, members)
 
 
 def _conflicting(maps: Sequence[ShardMap]) -> Iterable[Finding]:
@@ -448,36 +452,23 @@ def _too_few(
     lost: dict[int, list[str]] = {}
     fewer: dict[int, list[str]] = {}
     for each in maps:
-        ranges = each.by_range.values()
-        fewest = min((len(members & set(holders)) for holders in ranges), default=0)
-        named_fewest = min((len(set(holders)) for holders in ranges), default=0)
-        had = named_fewest if placed else min(named_fewest, len(members))
-        if fewest == 0 or fewest < had:
+        fewest = fewest_copies(each, members)
+        if copies_lost(each, members, placed=placed):
             lost.setdefault(fewest, []).append(each.database)
         elif fewest < wanted and not placed:
             fewer.setdefault(fewest, []).append(each.database)
     for count, names in sorted(lost.items()):
-        gone = ", and what they held cannot be read" if count == 0 else ""
-        yield Finding(
-            "too_few_copies",
-            Severity.FAULT,
-            tuple(sorted(names)),
-            f"{named(names)}: {_copies(count)} on members, of some range at least, fewer than the "
-            f"shard map names{gone}; {MOVE_SHARDS}",
-        )
+        message = lost_copies_note(named(names), count)
+        yield Finding("too_few_copies", Severity.FAULT, tuple(sorted(names)), message)
     for count, names in sorted(fewer.items()):
         system = "" if set(names).isdisjoint(DEFAULT_DATABASES) else _SYSTEM_HINT
         yield Finding(
             "fewer_copies",
             Severity.WARNING,
             tuple(sorted(names)),
-            f"{named(names)}: {_copies(count)}, where a database made now gets {wanted}{system}; "
-            f"{MOVE_SHARDS}",
+            f"{named(names)}: {told_copies(count)}, where a database made now gets {wanted}"
+            f"{system}; {MOVE_SHARDS}",
         )
-
-
-def _copies(count: int) -> str:
-    return f"{count} {'copy' if count == 1 else 'copies'}" if count else "no copy"
 
 
 _SYSTEM_HINT = " (without a copy that answers, logins and replications stop)"
@@ -502,9 +493,11 @@ def _on_others(maps: Sequence[ShardMap], members: frozenset[str]) -> Iterable[Fi
 
 
 def _without_shards(
-    maps: Sequence[ShardMap], members: frozenset[str], pods: Mapping[str, str]
+    inspection: Inspection, members: frozenset[str], pods: Mapping[str, str]
 ) -> Iterable[Finding]:
     """Members that hold nothing of databases which would have reached them, were they new."""
+    maps = inspection.shard_maps
+    placing = next((each for each in inspection.details if each.placement), None)
     absent_from: dict[str, list[str]] = {}
     for each in maps:
         placed = sum(len(holders) for holders in each.by_range.values())
@@ -520,5 +513,32 @@ def _without_shards(
             Severity.INFO,
             (pod,),
             f"{pod} holds no shard of {len(databases)} of {len(maps)} databases "
-            f"({named(databases)}): they were made before it joined",
+            f"({named(databases)}): {_why_none(placing, name)}",
         )
+
+
+def _why_none(placing: NodeDetails | None, name: str) -> str:
+    if placing is None:
+        return "they were made before it joined"
+    setting = f"[cluster] placement ({placing.placement})"
+    if placing.places_on(name) is False:
+        return f"{setting} names no zone that it is in"
+    return f"they were made before it joined, or by {setting}"
+
+
+def _empty_zones(details: Sequence[NodeDetails], members: frozenset[str]) -> Iterable[Finding]:
+    """Zones that [cluster] placement names, and in which no member is: CouchDB answers 500."""
+    for each in details:
+        if each.placement is None or each.zones is None:
+            continue
+        there = {zone for name, zone in each.zones.items() if name in members}
+        if empty := sorted(each.placement_zones - there):
+            yield Finding(
+                "empty_zone",
+                Severity.FAULT,
+                (each.pod,),
+                f"[cluster] placement at {each.pod} ({each.placement}) names {named(empty)}, and "
+                "no member is there: no database can be made through it (500 no_nodes_in_zone); "
+                "give members the zone, by COUCHDB_ZONE since 3.5.1 or `zone` in their documents "
+                "in /_node/_local/_nodes, or correct that setting",
+            )

@@ -15,6 +15,7 @@ from couchdiscover.decide.common import (
     identity_warnings,
     introductions,
     is_disabled,
+    notes_on_enabling,
     notes_on_names,
     notes_on_shards,
     unread_identity,
@@ -64,7 +65,8 @@ def decide_pod(membership: Membership, policy: Policy) -> Decision:
     if answer := volume_answer(membership, own):
         return answer
     if is_disabled(topology, own):
-        return Do((enable(topology, own),))
+        steps = (enable(topology, own),)
+        return Do(steps, notes_on_enabling(membership, steps))
 
     group = membership.group_of(own)
     others = [cluster for cluster in membership.clusters if own not in cluster.nodes]

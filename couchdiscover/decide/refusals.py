@@ -159,9 +159,15 @@ def elsewhere_note(membership: Membership) -> str:
     )
 
 
+def is_named_by_address(node: NodeView) -> bool:
+    """Whether a node's Erlang name has an address that is not its own host's loopback."""
+    host = host_of(node.name)
+    return is_address(host) and host not in LOOPBACK
+
+
 def lasting_names_note(nodes: Sequence[NodeView]) -> str | None:
     """Nodes that are called by an address, which a restarted pod has not any more."""
-    by_address = [node.pod for node in nodes if is_address(host_of(node.name))]
+    by_address = [node.pod for node in nodes if is_named_by_address(node)]
     if not by_address:
         return None
     return (
@@ -177,7 +183,7 @@ def cannot_grow_note(topology: Topology, nodes: Sequence[NodeView]) -> str | Non
         return None
     for node in nodes:
         host = host_of(node.name)
-        if node.name == "nonode@nohost" or host in LOOPBACK or is_address(host) or "." not in host:
+        if node.name == "nonode@nohost" or host in LOOPBACK or not {".", ":"} & set(host):
             return (
                 f"{node.pod}'s Erlang name is {node.name}: that does for one node, and the set "
                 f"cannot grow as it is; {NODENAME} would do for several"

@@ -4,13 +4,20 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from couchdiscover.decide.common import Policy
-from couchdiscover.decide.copies import MARKED_COPIES, SAMPLE_COPIES, sample
+from couchdiscover.decide.copies import (
+    MARKED_COPIES,
+    SAMPLE_COPIES,
+    copies_lost,
+    fewest_copies,
+    lost_copies_note,
+    sample,
+)
 from couchdiscover.decide.membership import MOST_OTHERS, Membership
 from couchdiscover.decide.merging import some
 from couchdiscover.decide.volumes import Survey
 from couchdiscover.errors import NotSo, Unsafe
 from couchdiscover.state.nodes import SYSTEM_DATABASES, NodeView
-from couchdiscover.state.reasons import CopiesFilling, NotRead, Reason, Reasons
+from couchdiscover.state.reasons import CopiesFilling, NotRead, NotUp, Reason, Reasons
 from couchdiscover.state.steps import AddCopies, Decision, Do, Done, Refuse, SyncShards, Wait
 from couchdiscover.state.volumes import Mark, ShardFile, Volume
 
@@ -28,7 +35,10 @@ class Verdict:
     def as_warning(self, warnings: tuple[str, ...]) -> Decision:
         """For scope ``pod``: a pod must be able to start."""
         match self.decision:
-            case Refuse(error=error, reason=reason, warnings=more, marks=marks) if error is NotSo:
+            case (
+                Refuse(error=error, reason=reason, warnings=more, marks=marks)
+                | Wait(at_the_end=Refuse(error=error, reason=reason, warnings=more, marks=marks))
+            ) if error is NotSo:
                 return Done((*warnings, *more, reason), marks)
             case _:
                 return self.with_warnings(warnings)
@@ -149,6 +159,11 @@ def verify(
     """
     if fault := _faults(membership, nodes):
         return Verdict(Refuse(NotSo, fault))
+    if seeding := [node.pod for node in nodes if node.up == "seeding"]:
+        # It asks its seeds every second, and is not ready until one has answered.
+        note = seeding_note(some(seeding))
+        waits = {pod: NotUp("seeding") for pod in seeding}
+        return Verdict(Wait(waits, at_the_end=Refuse(NotSo, note)))
     if unread := unread_volumes(membership, nodes):
         told = "; ".join(f"{pod} fails {reason}" for pod, reason in unread.items())
         end = Done((f"not everything could be verified: {told}",))
@@ -237,12 +252,8 @@ def _unread_copies(membership: Membership, node: NodeView) -> Reasons:
 
 
 def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
-    if seeding := [node.pod for node in nodes if node.up == "seeding"]:
-        verb = "is" if len(seeding) == 1 else "are"
-        return (
-            f"{', '.join(seeding)} {verb} not ready: /_up says seeding, since no node of [cluster] "
-            "seedlist has answered; correct that setting, so that its names are the nodes'"
-        )
+    if resting := [node.pod for node in nodes if node.up == "maintenance_mode"]:
+        return maintenance_note(some(resting))
     if closed := closed_note(membership.survey):
         return closed
     if merged := membership.survey.merged:
@@ -251,7 +262,41 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
             "what is in the copies of the losing revision is not read; the documents are in "
             "/_node/_local/_dbs, with ?conflicts=true"
         )
-    return None
+    return _few_left(membership)
+
+
+def _few_left(membership: Membership) -> str | None:
+    """Databases that have lost copies with a member that is gone, the worst first."""
+    members = membership.listed - frozenset(membership.left_behind)
+    details = [node.details for node in membership.view.nodes if node.details is not None]
+    placed = any(each.placement for each in details)
+    left: dict[int, list[str]] = {}
+    for each in (membership.survey.all_maps or {}).values():
+        if each.database not in membership.survey.held and copies_lost(
+            each, members, placed=placed
+        ):
+            left.setdefault(fewest_copies(each, members), []).append(each.database)
+    if not left:
+        return None
+    fewest = min(left)
+    return lost_copies_note(some(left[fewest]), fewest)
+
+
+def seeding_note(pods: str) -> str:
+    """What there is to say of pods whose ``/_up`` says seeding."""
+    return (
+        f"/_up says seeding at {pods}: no node of [cluster] seedlist has answered there, and "
+        "probes and load balancers take it for not ready; where that stays so, correct the "
+        "setting, so that its names are the nodes'"
+    )
+
+
+def maintenance_note(pods: str) -> str:
+    """What there is to say of pods that are in maintenance mode."""
+    return (
+        f"maintenance_mode is on at {pods}: its copies are not read, and it is not ready; when the "
+        "work is done, set [couchdb] maintenance_mode to false"
+    )
 
 
 def few_copies(membership: Membership, node: NodeView, *, ahead: bool = False) -> tuple[str, ...]:

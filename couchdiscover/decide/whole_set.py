@@ -12,6 +12,7 @@ from couchdiscover.decide.common import (
     identity_warnings,
     introductions,
     is_disabled,
+    notes_on_enabling,
     notes_on_names,
     notes_on_shards,
     unread_identity,
@@ -76,7 +77,8 @@ def decide_set(membership: Membership, policy: Policy) -> Decision:
             case _:
                 joining.append(AddNode(node.pod, coordinator.pod, coordinator.name))
     if enabling or joining:
-        return Do((*enabling, *joining), notes_on_names(membership))
+        notes = notes_on_names(membership) if joining else notes_on_enabling(membership, enabling)
+        return Do((*enabling, *joining), notes)
     telling, held_back = introductions(membership, view.nodes)
     if telling:
         return Do(telling)

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from couchdiscover.errors import UsageProblem
-from couchdiscover.kube.environment import ContainerEnvironment, Value, told_origin, told_sources
+from couchdiscover.kube.environment import (
+    ContainerEnvironment,
+    Value,
+    told_names,
+    told_origin,
+    told_sources,
+)
 from couchdiscover.kube.objects import Object, as_dicts
 from couchdiscover.state.topology import Credentials
 
@@ -118,7 +124,8 @@ def _remedy(where: str) -> str:
 
 
 _LIKELY = re.compile(r"(COUCH|ADMIN|DB).*(USER|PASS|PWD)|(USER|PASS|PWD).*(COUCH|ADMIN|DB)")
-"""Names under which people hand an administrator to what sets CouchDB up."""
+"""Names under which people hand an administrator to what sets CouchDB up: of the variable, or of
+the object and key that it is taken from."""
 
 
 def _next_door(others: Sequence[Object]) -> list[str]:
@@ -128,7 +135,7 @@ def _next_door(others: Sequence[Object]) -> list[str]:
         origins = [
             told_origin(entry)
             for entry in as_dicts(other.get("env"))
-            if _LIKELY.search(str(entry.get("name")).upper())
+            if any(_LIKELY.search(each.upper()) for each in told_names(entry))
         ]
         origins += [f"all of {source}" for source in told_sources(other)]
         if origins:

@@ -94,6 +94,12 @@ def own_identity(environment: Mapping[str, str]) -> PodIdentity | None:
     return replace(identity, namespace=environment.get("POD_NAMESPACE") or identity.namespace)
 
 
+ONE_STATEFULSET = (
+    "couchdiscover is for the pods of a StatefulSet, one StatefulSet for a cluster, and not for "
+    "Deployments"
+)
+
+
 def find_target(settings: Settings, kube: Kube) -> Target:
     """Which StatefulSet, in which namespace and scope. Raises UsageProblem where it cannot tell."""
     own = own_identity(settings.environment)
@@ -101,7 +107,7 @@ def find_target(settings: Settings, kube: Kube) -> Target:
     if statefulset is None:
         raise UsageProblem(
             f"{socket.gethostname()} is no pod of a StatefulSet, so it is not known which one is "
-            "meant: name it with --statefulset (COUCHDISCOVER_STATEFULSET)"
+            f"meant: name it with --statefulset (COUCHDISCOVER_STATEFULSET); {ONE_STATEFULSET}"
         )
     namespace = (
         settings.namespace
@@ -234,12 +240,9 @@ class Discovery:
         try:
             found = self.kube.statefulset(target.namespace, target.statefulset)
         except Missing as missing:
-            if self.kube.has_deployment(target.namespace, target.statefulset):
-                raise Missing(
-                    f"{missing}, but a Deployment of that name does: couchdiscover is for the pods "
-                    "of a StatefulSet, one StatefulSet for a cluster"
-                ) from None
-            raise
+            deployed = self.kube.has_deployment(target.namespace, target.statefulset)
+            but = ", but a Deployment of that name does" if deployed else ""
+            raise Missing(f"{missing}{but}: {ONE_STATEFULSET}") from None
         self._kept = (time.monotonic(), StatefulSetObject(target.statefulset, found))
         return self._kept[1]
 

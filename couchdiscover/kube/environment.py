@@ -9,11 +9,12 @@ earlier, and ``$$(NAME)`` is not.
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from couchdiscover.errors import UsageProblem
+from couchdiscover.kube.objects import as_dict, as_dicts
 
 _REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
 
@@ -34,9 +35,18 @@ def told_origin(entry: Mapping[str, Any]) -> str:
     return str(name)
 
 
+def told_names(entry: Mapping[str, Any]) -> list[str]:
+    """What an entry of a container's ``env`` is called: its name, and the object's with its key."""
+    reference = entry.get("valueFrom")
+    keys = as_dict(reference)
+    origins = [as_dict(keys.get(each)) for each in ("secretKeyRef", "configMapKeyRef")]
+    taken = [f"{origin.get('name')} {origin.get('key')}" for origin in origins if origin]
+    return [str(entry.get("name")), *taken]
+
+
 def told_sources(container: Mapping[str, Any]) -> list[str]:
     """The Secrets that a container takes all its keys from (``envFrom``), in words."""
-    references = [entry.get("secretRef") for entry in _dicts(container.get("envFrom"))]
+    references = [entry.get("secretRef") for entry in as_dicts(container.get("envFrom"))]
     return [f"Secret {ref.get('name')}" for ref in references if isinstance(ref, dict)]
 
 
@@ -59,8 +69,8 @@ class ContainerEnvironment:
         self, container: Mapping[str, Any], source: Source, fields: Mapping[str, str]
     ) -> None:
         self._name = str(container.get("name"))
-        self._env = _dicts(container.get("env"))
-        self._env_from = _dicts(container.get("envFrom"))
+        self._env = as_dicts(container.get("env"))
+        self._env_from = as_dicts(container.get("envFrom"))
         self._source = source
         self._fields = fields
 
@@ -197,9 +207,3 @@ def decode_data(kind: str, name: str, obj: Mapping[str, Any]) -> dict[str, str]:
         except ValueError:  # no base64, no ASCII even, or no UTF-8
             continue  # some other, binary key; one that is needed is then told as missing
     return decoded
-
-
-def _dicts(entries: object) -> Sequence[Mapping[str, Any]]:
-    if not isinstance(entries, list):
-        return ()
-    return tuple(entry for entry in entries if isinstance(entry, dict))

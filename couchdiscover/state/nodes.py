@@ -67,6 +67,8 @@ class NodeDetails:
 
     ``maintenance`` is what maintenance_mode is set to, None where it is off. ``copies`` is
     [cluster] n, the number of copies that new databases get; ``placement`` overrides it, by zones.
+    ``zones`` has the zone of each member that is in one, by Erlang name, read where there is a
+    placement.
     ``seeds`` are the Erlang names of [cluster] seedlist. ``single_node`` is [couchdb] single_node,
     with which CouchDB makes system databases of its own at each start.
     """
@@ -75,8 +77,21 @@ class NodeDetails:
     maintenance: str | None = None
     copies: int = 3
     placement: str | None = None
+    zones: Mapping[str, str] | None = None
     seeds: frozenset[str] = frozenset()
     single_node: bool = False
+
+    @property
+    def placement_zones(self) -> frozenset[str]:
+        """The zones that ``placement`` names: ``a:2,b:1``."""
+        rules = (self.placement or "").split(",")
+        return frozenset(zone for rule in rules if (zone := rule.partition(":")[0].strip()))
+
+    def places_on(self, name: str) -> bool | None:
+        """Whether new databases get copies on this member; None where that is not known."""
+        if self.placement is None:
+            return True
+        return None if self.zones is None else self.zones.get(name) in self.placement_zones
 
 
 @dataclass(frozen=True, slots=True)

@@ -861,9 +861,49 @@ def test_a_seedlist_of_another_domain_is_told(sandbox: Make, couchdiscover: Comm
     assert (ended.code, found.code) == (3, 3), ended.err
     assert "seedlist" in ended.json["message"]
     assert kinds(found)["seeding"] == "fault"
+    assert run(couchdiscover, box, "--timeout=0").code == 4
     own = run(couchdiscover, box, pod="couchdb-0")
     assert own.code == 0, own.err
     assert any("seedlist" in warning for warning in own.json["warnings"])
+
+
+def test_seeds_that_answer_a_moment_later_are_waited_for(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """CouchDB asks its seeds again each second (src/mem3/src/mem3_seeds.erl)."""
+    box = assembled(couchdiscover, sandbox(2))
+    until = time.monotonic() + 3
+    meddle(
+        box,
+        lambda pod, request: (
+            Response(404, {"status": "seeding", "seeds": {}})
+            if request.path == "/_up" and time.monotonic() < until
+            else None
+        ),
+    )
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert "/_up says seeding" in ended.err
+
+
+def test_copies_that_are_lost_by_our_own_advice_are_told_by_run(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """The leftover of a scale-down is taken out before its shards were moved."""
+    box = assembled(couchdiscover, sandbox(4))
+    put(box, "couchdb-0", "/orders?q=8")
+    gone = box.node("couchdb-3").name
+    box.scale(3)
+    assert run(couchdiscover, box).code == 3
+    forget_member(box, "couchdb-0", gone)
+    time.sleep(0.5)
+    ended, found = run(couchdiscover, box), check(couchdiscover, box)
+    assert (ended.code, found.code) == (3, 3), ended.err
+    assert "fewer than the shard map names" in ended.json["message"]
+    assert kinds(found)["too_few_copies"] == "fault"
+    own = run(couchdiscover, box, pod="couchdb-0")
+    assert own.code == 0, own.err
+    assert any("fewer than the shard map names" in each for each in own.json["warnings"])
 
 
 READ_ONLY = {"error": "error", "reason": "{badmatch,{error,eacces}}"}
@@ -956,8 +996,8 @@ def beside(couchdiscover: Command, sandbox: Make, nodes: int = 2) -> tuple[Sandb
 
 
 def held_by(box: Sandbox, names: set[str]) -> str:
-    """A database whose copies are on just these nodes: new ones go round."""
-    for number in range(9):
+    """A database whose copies are on just these nodes: CouchDB puts new ones at random."""
+    for number in range(60):
         put(box, "couchdb-0", f"/orders-{number}?q=1&n={len(names)}")
         shard_map = ask(box, "couchdb-0", f"/_node/_local/_dbs/orders-{number}")
         if set(shard_map["by_node"]) == names:

@@ -163,6 +163,11 @@ def test_maintenance_mode(sandbox: Make, couchdiscover: Command, mode: str, code
     ended = check(couchdiscover, box)
     assert ended.code == code, ended.err
     assert ("maintenance_mode" in kinds(ended)) == (mode != "false")
+    ran = couchdiscover("run", environment=box.environment())
+    assert ran.code == code, ran.err  # one verdict of both
+    assert ("maintenance_mode is on" in ran.err) == (mode == "true")
+    own = couchdiscover("run", environment=box.environment(pod="couchdb-1"))
+    assert own.code == 0, own.err
 
 
 def test_numbers_of_copies_and_versions_are_warnings(sandbox: Make, couchdiscover: Command) -> None:

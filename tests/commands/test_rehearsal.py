@@ -511,7 +511,8 @@ def test_an_init_container_behind_a_native_sidecar(couchdiscover: Command, polic
     assert "initContainer join, in each pod" in ended.out
     assert "--- couch-0: exit code 0" in ended.out
     assert "--- couch-1: exit code 0" in ended.out
-    assert ended.written == "finish_cluster (1), mark (2), member (1)"
+    # Two at once: who sees the other's marks already there writes none.
+    assert re.fullmatch(r"finish_cluster \(1\), mark \([2-4]\), member \(1\)", ended.written)
 
 
 def test_the_hook_of_an_ordered_set(couchdiscover: Command) -> None:

@@ -606,7 +606,7 @@ def test_to_repair_from_a_pod_that_is_none_of_the_set(wanted: str) -> None:
 
 def test_a_deployment_in_its_place_is_told() -> None:
     missing = Missing("statefulsets/couchdb in couch does not exist")
-    with pytest.raises(Missing, match=r"does not exist$"):
+    with pytest.raises(Missing, match=r"does not exist: couchdiscover is for the pods of a Sta"):
         discover(FakeKube(statefulset=missing)).topology()
     with pytest.raises(Missing, match=r"a Deployment of that name does: .* for the pods of a"):
         discover(FakeKube(statefulset=missing, deployment=True)).topology()
@@ -1469,6 +1469,15 @@ def test_an_administrator_next_door_is_named(where: str) -> None:
         (  # the official chart's own Job has these names
             {"env": [from_secret("COUCHDB_ADMIN", key="u"), from_secret("COUCHDB_PASS", key="p")]},
             "container set-up has COUCHDB_PASS from Secret couchdb: give",
+        ),
+        (
+            {
+                "env": [
+                    from_secret("LOGIN", key="adminUsername"),
+                    from_secret("WORD", key="adminPassword"),
+                ]
+            },
+            "container set-up has LOGIN from Secret couchdb, WORD from Secret couchdb: give",
         ),
         ({"env": literals(POD_NAME="x", LOG_USER="y")}, "own environment$"),
     ],

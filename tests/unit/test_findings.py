@@ -305,6 +305,44 @@ def test_databases_that_were_made_before_a_node_joined_are_information() -> None
     assert found(whole(4), *maps) == [("no_shards", "info", ("couchdb-3",))]
 
 
+@pytest.mark.parametrize(
+    ("zones", "words"),
+    [
+        (None, "they were made before it joined, or by [cluster] placement (a:3)"),
+        ({3: "a"}, "they were made before it joined, or by [cluster] placement (a:3)"),
+        ({3: "b"}, "[cluster] placement (a:3) names no zone that it is in"),
+        ({}, "[cluster] placement (a:3) names no zone that it is in"),
+    ],
+)
+def test_where_placement_decides_it_is_told_why_a_member_holds_nothing(
+    zones: dict[int, str] | None, words: str
+) -> None:
+    known = None if zones is None else {name(0): "a", **{name(n): z for n, z in zones.items()}}
+    on = tuple(replace(each, placement="a:3", zones=known) for each in details(4))
+    maps = (placed("old", [0, 1, 2]), placed("more", [0, 1, 2], [0, 1, 2]))
+    (told,) = of(topology(4), whole(4), Inspection(on, maps))
+    assert (told.kind, told.subjects) == ("no_shards", ("couchdb-3",))
+    assert words in told.message
+
+
+SET = "copies_setting"
+
+
+def test_a_zone_that_no_member_is_in() -> None:
+    """CouchDB 3.5.2: 500 no_nodes_in_zone to whoever makes a database."""
+    zones = {name(0): "a", name(1): "a", name(9): "b"}
+    on = tuple(replace(each, placement="a:1,b:1", zones=zones) for each in details(2))
+    told = [each for each in of(topology(2), whole(2), Inspection(on, ())) if each.kind != SET]
+    assert [(each.kind, each.subjects) for each in told] == [
+        ("empty_zone", ("couchdb-0",)),
+        ("empty_zone", ("couchdb-1",)),
+    ]
+    assert "names b, and no member is there" in told[0].message
+    there = tuple(replace(each, zones=zones | {name(1): "b"}) for each in on)
+    there_now = of(topology(2), whole(2), Inspection(there, ()))
+    assert [each.kind for each in there_now] == [SET]
+
+
 def test_but_small_databases_of_large_clusters_reach_few_nodes_by_nature() -> None:
     assert found(whole(9), placed("small", [0, 1, 2], [3, 4, 5])) == []
 

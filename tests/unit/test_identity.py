@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from couchdiscover.decide.decision import Policy, decide
 from couchdiscover.decide.identity import Drift, drift, needs_sessions, needs_uptime
 from couchdiscover.decide.simulation import simulate
@@ -143,6 +145,27 @@ def test_new_databases_go_by_placement_where_there_is_one() -> None:
     (told,) = [w for w in getattr(decision, "warnings", ()) if "no shards" in w]
     assert "new ones go by [cluster] placement (a:1,b:1)" in told
     assert "new ones will" not in told
+
+
+@pytest.mark.parametrize(
+    ("zone", "words"),
+    [
+        ("b", "new ones go by [cluster] placement (a:1,b:1)"),
+        ("c", "and none will have them on couchdb-1, in no zone that it names"),
+        (None, "and none will have them on couchdb-1, in no zone that it names"),
+    ],
+)
+def test_a_node_in_no_zone_that_placement_names_gets_no_copies(
+    zone: str | None, words: str
+) -> None:
+    first, grown = sorted(names(0, 1))
+    zones = {first: "a"} | ({grown: zone} if zone else {})
+    details = NodeDetails("", placement="a:1,b:1", zones=zones)
+    zoned = [finished(n, 1 - n, details=replace(details, pod=f"couchdb-{n}")) for n in range(2)]
+    seen = view(*zoned, prior=names(0, 1), without_shards=frozenset({"couchdb-1"}))
+    decision = decide(topology(2), seen, Scope.SET)
+    (told,) = [w for w in getattr(decision, "warnings", ()) if "no shards" in w]
+    assert words in told
 
 
 def test_a_repair_names_where_the_values_come_from() -> None:

@@ -92,7 +92,7 @@ def test_two_clusters_are_refused(place: Make) -> None:
 
 def test_refused_credentials_end_it(place: Make) -> None:
     box = place(1, user="somebody")
-    with pytest.raises(Denied, match="refused the user 'admin'"):
+    with pytest.raises(Denied, match="refused the user 'admin' with the password from "):
         box.play(assemble, 3600.0, request_timeout=1.0)
 
 

@@ -238,9 +238,39 @@ def test_nodes_whose_seeds_have_not_answered_are_not_verified() -> None:
     nodes = [replace(each, up="seeding") for each in whole()]
     told = verdict(nodes)
     assert told is not None
+    decision = told.decision
+    assert {str(reason) for reason in waits(decision).values()} == {
+        "to be ready; /_up says seeding"
+    }
+    assert isinstance(decision, Wait)
+    assert isinstance(decision.at_the_end, Refuse)
+    reason = refused(decision.at_the_end, NotSo)
+    assert reason.startswith("/_up says seeding at couchdb-0, couchdb-1, couchdb-2: no node of")
+    assert "correct the setting" in reason
+    at_once = told.as_warning(("first",))  # a pod must be able to start, also without its seeds
+    assert isinstance(at_once, Done)
+    assert at_once.warnings == ("first", reason)
+
+
+def test_a_node_in_maintenance_mode_is_not_verified() -> None:
+    nodes = whole()
+    told = verdict([*nodes[:2], replace(nodes[2], up="maintenance_mode")])
+    assert told is not None
+    assert "maintenance_mode is on at couchdb-2: its" in refused(told.decision, NotSo)
+    assert verdict([*nodes[:2], replace(nodes[2], up="nolb")]) is None
+
+
+def test_copies_that_went_with_a_member_are_no_verified_state() -> None:
+    """As after a scale-down whose leftover was taken out of _nodes before its shards were moved."""
+    on = list(names(0, 1, 9))
+    told = verdict([replace(each, volume=volume(on=on, traces=None)) for each in whole()])
+    assert told is not None
     reason = refused(told.decision, NotSo)
-    assert reason.startswith("couchdb-0, couchdb-1, couchdb-2 are not ready: /_up says seeding")
-    assert "[cluster] seedlist" in reason
+    assert reason.startswith("orders: 2 copies on members, of some range at least, fewer than")
+    few = [replace(each, volume=volume(on=list(names(0)), traces=None)) for each in whole()]
+    made_so = verdict(few)  # with one copy: a warning of check's
+    assert made_so is not None
+    assert waits(made_so.decision)
 
 
 def test_a_sample_that_was_to_be_read_and_was_not_is_waited_for() -> None:

@@ -27,6 +27,7 @@ from couchdiscover.state.steps import (
     Wait,
 )
 from couchdiscover.state.topology import Scope
+from couchdiscover.state.volumes import ShardFile, Volume
 from tests.support.decisions import (
     ADDRESS,
     SAME,
@@ -428,6 +429,29 @@ def test_a_cluster_that_is_born_twice_is_told(age: float, told: str | None) -> N
     warned = [warning for warning in decision.warnings if "new, empty cluster" in warning]
     assert len(warned) == (0 if told is None else 1)
     assert told is None or f"couchdb is {told} old" in warned[0]
+
+
+@pytest.mark.parametrize(("scope", "own"), [(Scope.SET, None), (Scope.POD, 0)])
+def test_a_single_node_that_is_born_twice_is_told(scope: Scope, own: int | None) -> None:
+    place = replace(topology(1, own=own), age=40 * 86400.0)
+    alone = node(0, state=SetupState.SINGLE_DISABLED)
+    decision = decide(place, view(alone), scope, Policy())
+    assert kinds(decision) == ["enable_single_node couchdb-0"]
+    assert isinstance(decision, Do)
+    assert any("couchdb is 40 days old" in warning for warning in decision.warnings)
+    laden = replace(alone, volume=Volume(frozenset({ShardFile("orders", "0-f", ".1")})))
+    decision = decide(place, view(laden), scope, Policy())
+    assert isinstance(decision, Do)
+    assert not any("new, empty cluster" in warning for warning in decision.warnings)
+
+
+def test_a_single_node_that_is_named_by_an_address() -> None:
+    named = node(0, name="couchdb@10.0.0.1", state=SetupState.SINGLE_DISABLED)
+    decision = decide(topology(1), view(named), Scope.SET, Policy())
+    assert isinstance(decision, Do)
+    (told,) = decision.warnings
+    assert "named by the pod's IP address" in told
+    assert "NODENAME" in told
 
 
 def test_hashes_of_other_schemes_are_left_and_the_versions_named() -> None:
