@@ -26,6 +26,13 @@ BORN_TWICE_SECONDS = 3600.0
 """Age of a StatefulSet at which a new, empty cluster is a surprise."""
 
 
+LOGGED_IN_CLEAR = (
+    "CouchDB writes a chttpd_auth secret that is set to its own log, in clear: keep the log of the "
+    "nodes as closely as the secret, or give every pod the same COUCHDB_SECRET beforehand"
+)
+"""It conceals administrators and the replicator's passwords alone (rel/apps/config.config)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the user wants beyond membership.
@@ -114,7 +121,9 @@ def finish(
         if giver.identity.secret is None or giver.identity.old_secret:
             steps.append(SetSecret(giver.pod, to_finish=True))
     steps.append(FinishCluster(giver.pod, len(giver.cluster_nodes)))
-    return Do(tuple(steps), (*notes_on_names(membership), *born_twice_notes(membership)))
+    notes = (*notes_on_names(membership), *born_twice_notes(membership))
+    sets_secret = any(isinstance(step, SetSecret) for step in steps)
+    return Do(tuple(steps), (LOGGED_IN_CLEAR, *notes) if sets_secret else notes)
 
 
 def born_twice_notes(membership: Membership) -> tuple[str, ...]:
@@ -196,11 +205,8 @@ def identity_warnings(membership: Membership, drifted: Drift, policy: Policy) ->
             f"no majority of the nodes agrees on {', '.join(drifted.undecided)}: taken from "
             f"{', '.join(givers)}, {by} (--repair-from names another)"
         )
-    if policy.repair and "secret" in keys:
-        warnings.append(
-            "CouchDB writes a chttpd_auth secret that is set to its own log, in clear: keep the "
-            "log of the nodes as closely as the secret"
-        )
+    if policy.repair and ("secret" in keys or drifted.secretless):
+        warnings.append(LOGGED_IN_CLEAR)
     if drifted.kept:
         versions = sorted({n.version for n in membership.view.nodes if n.version})
         warnings.append(

@@ -27,6 +27,7 @@ from couchdiscover.decide.verification import (
     cloned_note,
     closed_note,
     marks_due,
+    unseen_note,
     verify,
     volume_answer,
 )
@@ -285,6 +286,8 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
         )
     if policy.repair and (steps := identity_steps(mine, own)):
         return Do(steps, notes)
+    if note := unseen_note(membership, own):
+        notes = (note, *notes)
     # Whoever finishes verifies, and marks, everybody.
     verified = [n for n in view.nodes if n.finished] if view.finished_here else [own]
     verdict = verify(membership, verified, group.coordinator, policy)

@@ -518,10 +518,37 @@ def marks_due(membership: Membership, nodes: Sequence[NodeView], policy: Policy)
         volume = node.volume
         if volume is None or volume.traces is None or volume.files is None or not node.finished:
             continue
+        if unseen_witnesses(membership, node):
+            continue  # a lost volume that is marked is never told from a whole one again
         mark = survey.mark(node.pod)
         if mark is None or mark.node != node.name or _renewed(membership, node, mark):
             due.append(node.pod)
     return tuple(due)
+
+
+def unseen_witnesses(membership: Membership, node: NodeView) -> tuple[str, ...]:
+    """Fellow pods that were not seen, and may know a volume without a mark as a lost one."""
+    if node.pod not in membership.survey.unproven:
+        return ()
+    fellows = {pod for name, pod in membership.pods.items() if name in node.cluster_nodes}
+    return tuple(
+        pod.name
+        for pod in membership.topology.expected
+        if pod.name in fellows & membership.silent.keys()
+    )
+
+
+def unseen_note(membership: Membership, node: NodeView) -> str | None:
+    """What there is to say of that."""
+    unseen = unseen_witnesses(membership, node)
+    if not unseen:
+        return None
+    verb = "does" if len(unseen) == 1 else "do"
+    return (
+        f"{node.pod} has no mark on its volume, and whether it was lost could not be seen while "
+        f"{some(unseen)} {verb} not answer, or not to these credentials: its copies may be empty; "
+        "`couchdiscover check` tells when they answer"
+    )
 
 
 def _renewed(membership: Membership, node: NodeView, mark: Mark) -> bool:

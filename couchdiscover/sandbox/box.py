@@ -356,6 +356,30 @@ class Sandbox:
             self._start([pod])
             self._publish()
 
+    def rotate(
+        self,
+        *,
+        password: str | None = None,
+        secret: str | None = None,
+        cookie: str | None = None,
+    ) -> None:
+        """Changes the Secret; each pod has the new values when it is restarted, and not before."""
+        with self._lock:
+            was = self.deployment
+            self.deployment = replace(
+                was,
+                password=password or was.password,
+                secret=secret or was.secret,
+                cookie=cookie or was.cookie,
+            )
+            sections = {
+                "admins": {} if password is None else {was.user: password},
+                "chttpd_auth": {} if secret is None else {"secret": secret},
+            }
+            for pod in self._pods.values():
+                pod.node.rotate(sections, cookie)
+            self.api.put(self.deployment.secret_object())
+
     def upgrade(self, pod: str, release: str | Path) -> None:
         """Replaces a pod by one of another release, its volume kept; a running one runs again.
 

@@ -243,6 +243,14 @@ class RealNode:
         self._reset_config()
         self.start()
 
+    def rotate(self, sections: Mapping[str, Mapping[str, str]], cookie: str | None = None) -> None:
+        """Has another environment from the next start of its container on."""
+        for section, values in sections.items():
+            self._sections.setdefault(section, {}).update(values)
+        if cookie is not None:
+            self._cookie = cookie
+            self._write_fixed_files()
+
     def upgrade(self, home: Path) -> None:
         """Is of another release from the next start on: data kept, configuration made anew.
 

@@ -281,6 +281,21 @@ def test_5_a_secret_in_the_old_section_is_taken_over(sandbox: Make, couchdiscove
     again(couchdiscover, box)
 
 
+def test_5_a_finished_cluster_with_a_secret_in_the_old_section_alone(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """Grown from 3.1 and before: CouchDB goes by it, and a session makes no other one."""
+    box = assembled(couchdiscover, sandbox(3))
+    for pod in box.pods:
+        config = box.node(pod).config
+        config.delete("chttpd_auth", "secret")
+        config.set("couch_httpd_auth", "secret", "of-the-old-section")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    again(couchdiscover, box)
+    assert check(couchdiscover, box).code == 0
+
+
 def stale(box: Sandbox, ordinal: int, other: int, fresh: Callable[[], bool]) -> None:
     """One pod's address is published as another's, as long as the slices are behind."""
 

@@ -132,8 +132,55 @@ def test_2_a_fresh_first_pod_forms_nothing_while_the_others_do_not_answer(
     whole(box)
 
 
-def test_3_who_is_no_member_any_more_and_is_told_of_databases_is_joined(
+def test_2_a_401_of_every_peer_is_no_sign_that_there_is_no_cluster(
     any_sandbox: Make, couchdiscover: Command
+) -> None:
+    """Seen on a chart that renews the password: the first pod formed a cluster of its own."""
+    box = assembled(couchdiscover, any_sandbox(3, node_options={"lockout": False}))
+    name = box.nodes["couchdb-0"].name
+    box.stop("couchdb-0")
+    forget_member(box, "couchdb-1", name)
+    eventually(lambda: name not in ask(box, "couchdb-2", "/_membership")["cluster_nodes"])
+    for pod in box.pods[1:]:
+        put(box, pod, "/_node/_local/_config/admins/admin", "another-password-of-the-test")
+    box.wipe("couchdb-0")
+    box.start("couchdb-0")
+    ended = run(couchdiscover, box, "--timeout", "20s", pod="couchdb-0")
+    assert (ended.code, ended.json["steps"]) == (5, []), ended.err
+    assert "couchdb-1" in ended.json["message"]
+    assert asked(box, "couchdb-0", "/_users").status_code == 404
+    assert ask(box, "couchdb-0", "/_membership")["cluster_nodes"] == [name]
+
+
+def test_2_a_lost_volume_is_not_marked_while_nobody_can_tell_it(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    """Its peers refuse the credentials, and take it in by themselves: their list has its name."""
+    box = assembled(couchdiscover, any_sandbox(3, node_options={"lockout": False}))
+    fill(box, "couchdb-1", "orders")
+    eventually(lambda: equal(box, "orders"))
+    box.rotate(password="the-new-password-of-the-test")
+    box.stop("couchdb-0")
+    box.wipe("couchdb-0")
+    box.start("couchdb-0")
+    alone = ["couchdb@couchdb-0.couchdb.default.svc.cluster.local"]
+    eventually(lambda: ask(box, "couchdb-0", "/_membership")["cluster_nodes"] != alone)
+    ended = run(couchdiscover, box, pod="couchdb-0")
+    assert (ended.code, ended.json["steps"]) == (0, []), ended.err
+    assert any("whether it was lost could not be seen" in w for w in ended.json["warnings"])
+    for pod in box.pods[1:]:
+        box.restart(pod)
+    eventually(lambda: len(ask(box, "couchdb-0", "/_membership")["all_nodes"]) == 3)
+    assert "volume_lost" in findings(couchdiscover, box)
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert equal(box, "orders")
+    whole(box)
+
+
+@pytest.mark.parametrize("own", [None, "couchdb-2"])
+def test_3_who_is_no_member_any_more_and_is_told_of_databases_is_joined(
+    any_sandbox: Make, couchdiscover: Command, own: str | None
 ) -> None:
     """CouchDB 3.4 and 3.3 push the maps to it: it calls itself finished, and holds nothing."""
     box = assembled(couchdiscover, any_sandbox(3))
@@ -146,9 +193,11 @@ def test_3_who_is_no_member_any_more_and_is_told_of_databases_is_joined(
     box.wipe("couchdb-2")
     box.start("couchdb-2")
     time.sleep(6 if box.is_real else 0.5)  # they try every five seconds
-    ended = run(couchdiscover, box)
+    ended = run(couchdiscover, box, pod=own)
     assert ended.code == 0, ended.err
     assert "add_node" in steps(ended)
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
     whole(box)
     for pod in box.pods:
         assert ask(box, pod, "/orders-1")["doc_count"] in (DOCUMENTS, MANY)
@@ -194,6 +243,72 @@ def test_12_a_rotated_secret_is_not_undone(any_sandbox: Make, couchdiscover: Com
     ended = run(couchdiscover, box)
     assert ended.code == 0, ended.err
     whole(box)
+
+
+def rolled(couchdiscover: Command, box: Sandbox) -> list[Ended]:
+    """Each pod started anew as a rollout does it, and joined; then the set's run, and a look."""
+    ended = []
+    for pod in reversed(box.pods):
+        box.restart(pod)
+        ended.append(run(couchdiscover, box, pod=pod))
+        assert ended[-1].code == 0, ended[-1].err
+    last = run(couchdiscover, box)
+    assert last.code == 0, last.err
+    whole(box)
+    assert run(couchdiscover, box).json["steps"] == []
+    assert findings(couchdiscover, box).keys() <= {"copies_setting"}
+    return [*ended, last]
+
+
+def test_12_the_administrators_password_is_rotated_by_a_rollout(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    """Of a pod that still has the old one nothing can be known, and none is kept from starting."""
+    # The pods' runs share an address here, as real ones don't: five refusals would lock it out.
+    box = assembled(couchdiscover, any_sandbox(3, node_options={"lockout": False}))
+    box.rotate(password="the-new-password-of-the-test")
+    first, *_, last = rolled(couchdiscover, box)
+    assert any("couchdb-0 refused the credentials" in each for each in first.json["warnings"])
+    assert "the-new-password-of-the-test" not in first.out + first.err + last.out + last.err
+
+
+def test_12_the_secret_is_rotated_by_a_rollout(any_sandbox: Make, couchdiscover: Command) -> None:
+    """Nodes that exchange their secrets lose no session in the midst of it; others say so."""
+    box = assembled(couchdiscover, any_sandbox(3, secret="the-old-secret-of-the-test"))
+    exchange = ask(box, "couchdb-2", "/")["version"] >= "3.5.2"
+    box.rotate(secret="the-new-secret-of-the-test")
+    first, *_, last = rolled(couchdiscover, box)
+    if exchange:
+        assert "sync_identity" in steps(first)
+    else:
+        assert any("its sessions fail there" in each for each in first.json["warnings"])
+    for pod in box.pods:
+        path = "/_node/_local/_config/chttpd_auth/secret"
+        assert ask(box, pod, path) == "the-new-secret-of-the-test"
+    assert "secret-of-the-test" not in first.out + first.err + last.out + last.err
+
+
+def test_12_the_cookie_is_rotated_while_all_pods_are_down(
+    any_sandbox: Make, couchdiscover: Command
+) -> None:
+    """As docs/rotation.md has it, of a set that is OrderedReady: one comes up after the other."""
+    box = assembled(couchdiscover, any_sandbox(3))
+    fill(box, "couchdb-0", "orders")
+    eventually(lambda: equal(box, "orders"))
+    box.rotate(cookie="the-new-cookie-of-the-test")
+    for pod in box.pods:
+        box.stop(pod)
+        box.set_phase(pod, "pending")
+    for pod in box.pods:
+        box.set_phase(pod, "running")
+        box.restart(pod)
+        ended = run(couchdiscover, box, "--timeout", "60s", pod=pod)
+        assert ended.code == 0, ended.err
+        assert "finish_cluster" not in steps(ended)
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    whole(box)
+    assert equal(box, "orders")
 
 
 @pytest.mark.parametrize("pod", [None, "couchdb-1"])

@@ -507,20 +507,23 @@ def test_what_a_killed_check_has_left_behind_is_removed_by_the_next(
     assert {young, *others} <= left
 
 
-def test_a_scratch_database_that_cannot_be_removed_is_named(
-    sandbox: Make, couchdiscover: Command
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_a_test_database_that_cannot_be_removed_is_named(
+    sandbox: Make, couchdiscover: Command, status: int
 ) -> None:
+    """By a proxy that lets no DELETE pass, or by a role that is only half an administrator's."""
     box = assembled(couchdiscover, sandbox(2))
 
     async def keep(pod: str, request: Request, proceed: Callable[[], Any]) -> Any:
         if request.method == "DELETE":
-            return Response(500, {"error": "no", "reason": "odd"})
+            return Response(status, {"error": "no", "reason": "odd"})
         return await proceed()
 
     box.intercept = keep
     ended = couchdiscover("check", "--write", environment=box.environment())
     assert ended.code == 0, ended.err
     assert f"{scratches(box)[0]} is left behind" in ended.err
+    assert str(status) in ended.err
 
 
 # --- through the API server ---

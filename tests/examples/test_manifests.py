@@ -497,3 +497,67 @@ def test_couchdb_is_a_native_sidecar_before_couchdiscover() -> None:
     assert "startupProbe" in first
     assert second["name"] == "couchdiscover"
     assert "restartPolicy" not in second
+
+
+# --- a StatefulSet, or a Service, that is called otherwise -----------------------------------
+
+ROWS = {
+    "`resourceNames` of `statefulsets`": [r"Role rules\.\d+\.resourceNames\."],
+    "`resourceNames` of `endpoints`": [r"Role rules\.\d+\.resourceNames\."],
+    "`--statefulset=`": [r"\.args\."],
+    "`NODENAME`": [r"\.NODENAME$"],
+    "the selectors": [r"(selector|Selector)(\.matchLabels)?\.app"],
+    "`secretKeyRef`": [r"\.secretKeyRef\.name$", r"volumes\.\d+\.configMap\.name$"],
+    "`COUCHDB_URL`": [r"\.COUCHDB_URL$"],
+    "`data-couchdb-0`": [
+        r"^PersistentVolumeClaim metadata\.name$",
+        r"^VolumeSnapshot",
+        r"dataSource\.name$",
+    ],
+}
+"""The table's rows, by what their first cell says, and the places that each is about."""
+
+THEIR_OWN = [
+    r" metadata\.(name|labels\.)",
+    r"\.template\.metadata\.",
+    r" spec\.serviceName$",
+    r"(subjects\.\d+|roleRef)\.name$",
+    r"\.serviceAccountName$",
+    r"\.(image|mountPath|port)$",
+    r"(ontainers|ports)\.\d+\.name$",
+]
+"""Where a set that comes along is called what it is, and what does not go by its name."""
+
+
+def mentions(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Each text in an object, by its path; a variable's by the variable's name."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            named = "value" in value and key == "value"
+            yield from mentions(each, f"{path}.{value.get('name') if named else key}")
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from mentions(each, f"{path}.{number}")
+    elif isinstance(value, str):
+        yield path, value
+
+
+def test_the_table_for_other_names_is_complete() -> None:
+    table = README.partition("## Another name")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (.+?) \|", table, re.MULTILINE)[1:]
+    used = set()
+    for document in ALL:
+        kind = document.content["kind"]
+        for path, text in mentions(dict(document.content), ""):
+            place = f"{kind} {path.removeprefix('.')}"
+            if not re.search(r"(?<!\w)couchdb(?!iscover)", text):
+                continue
+            rows = [row for row, places in ROWS.items() if any(re.search(p, place) for p in places)]
+            used.update(rows)
+            own = any(re.search(each, place) for each in THEIR_OWN)
+            assert rows or own, f"{document}: no row of the table is about {place} ({text})"
+    assert used == ROWS.keys()
+    for row in ROWS:
+        assert any(row in cell for cell in cells), row
+    rows = [cell for cell in cells if not set(cell) <= {"-", " "} and cell != "where"]
+    assert len(rows) == len(ROWS), rows

@@ -411,12 +411,26 @@ def silent(ended: Ended, secrets: Iterable[str]) -> None:
         assert not shown, f"secrets in {name}: {shown}"
 
 
+REFUSED_SECONDS = 1.0
+"""How long a connection may be refused before it is a fault of the test."""
+
+
 def ask(
     box: Sandbox, pod: str, path: str, method: str = "GET", body: object = None
 ) -> requests.Response:
-    """A request to a node with the administrator's login, whatever the answer."""
+    """A request to a node with the administrator's login, whatever the answer.
+
+    A question is asked again where what is before the node has only just been opened.
+    """
     host, port = box.address(pod)
     login = HTTPBasicAuth(box.deployment.user.encode(), box.deployment.password.encode())
     url = f"http://{host}:{port}{path}"
     headers = {"User-Agent": OWN_AGENT}
-    return requests.request(method, url, json=body, auth=login, headers=headers, timeout=30)
+    until = time.monotonic() + REFUSED_SECONDS
+    while True:
+        try:
+            return requests.request(method, url, json=body, auth=login, headers=headers, timeout=30)
+        except requests.ConnectionError:
+            if method != "GET" or time.monotonic() >= until:
+                raise
+            time.sleep(0.05)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from couchdiscover.decide.decision import Policy, decide
 from couchdiscover.errors import Denied, Unsafe, UsageProblem
 from couchdiscover.state.nodes import (
@@ -9,6 +11,7 @@ from couchdiscover.state.nodes import (
     Identity,
     LoginRefused,
     SetupState,
+    Sight,
     TooOld,
 )
 from couchdiscover.state.steps import (
@@ -416,6 +419,28 @@ def test_a_peer_that_refuses_the_login_is_told_and_not_waited_for() -> None:
         "couchdb-1 refused the credentials that couchdb-0 accepts" in told
         for told in decision.warnings
     )
+
+
+@pytest.mark.parametrize("silent", [down(1), LoginRefused("couchdb-1", "another password")])
+def test_a_volume_without_a_mark_is_none_the_more_proven_while_a_member_is_unseen(
+    silent: Sight,
+) -> None:
+    """A member that does not answer may know it as a lost one: marked now, nobody would tell."""
+    bare = Volume(frozenset(), (), uuid="couchdb-0's", traces=(), filled=frozenset())
+    own = finished(0, 1, 2, volume=bare, connected=names(0, 1, 2))
+    decision = decide(topology(3, own=0), view(own, silent, finished(2, 0, 1)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert decision.marks == ()
+    (told,) = [w for w in decision.warnings if "has no mark" in w]
+    assert "could not be seen while couchdb-1 does not answer" in told
+    seen = view(own, finished(1, 0, 2), finished(2, 0, 1))
+    decision = decide(topology(3, own=0), seen, Scope.POD)
+    assert isinstance(decision, Done)
+    assert decision.marks == ("couchdb-0",)
+    alone = view(own, down(1), down(2))  # as a scale-down has left it
+    decision = decide(topology(1, own=0), alone, Scope.POD)
+    assert isinstance(decision, Done)
+    assert not any("has no mark" in w for w in decision.warnings)
 
 
 def test_the_original_of_a_clone_is_let_through_with_a_warning() -> None:

@@ -263,6 +263,12 @@ class Node(Member):
             self._reset_config()
             self.start()
 
+    def rotate(self, sections: Sections, cookie: str | None = None) -> None:
+        """Has another environment from the next start of its container on."""
+        for section, values in sections.items():
+            self._environment.setdefault(section, {}).update(values)
+        self._environment_cookie = cookie or self._environment_cookie
+
     def upgrade(self, version: str) -> None:
         """Is another release from now on, an older one too; raises RuntimeError while running.
 
