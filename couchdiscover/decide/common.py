@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from couchdiscover.decide import refusals
-from couchdiscover.decide.identity import Drift, finishes_for_all
+from couchdiscover.decide.identity import Drift, finishes_for_all, weak_hash_note
 from couchdiscover.decide.membership import Membership, holds_data
 from couchdiscover.decide.merging import introduction_question, some
 from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView, SetupState
@@ -122,8 +122,11 @@ def finish(
             steps.append(SetSecret(giver.pod, to_finish=True))
     steps.append(FinishCluster(giver.pod, len(giver.cluster_nodes)))
     notes = (*notes_on_names(membership), *born_twice_notes(membership))
-    sets_secret = any(isinstance(step, SetSecret) for step in steps)
-    return Do(tuple(steps), (LOGGED_IN_CLEAR, *notes) if sets_secret else notes)
+    if weak := weak_hash_note(nodes, giver):
+        notes = (weak, *notes)
+    if any(isinstance(step, SetSecret) for step in steps):
+        notes = (LOGGED_IN_CLEAR, *notes)
+    return Do(tuple(steps), notes)
 
 
 def born_twice_notes(membership: Membership) -> tuple[str, ...]:

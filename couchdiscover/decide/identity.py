@@ -226,6 +226,19 @@ def finishes_for_all(nodes: Sequence[NodeView], coordinator: NodeView) -> NodeVi
     return next((node for node in nodes if _reads_old_hashes_only(node)), coordinator)
 
 
+def weak_hash_note(nodes: Sequence[NodeView], giver: NodeView) -> str | None:
+    """What there is to say where newer nodes get the password hash of an old one."""
+    newer = [node.pod for node in nodes if node.release and not _reads_old_hashes_only(node)]
+    if not newer or not _reads_old_hashes_only(giver):
+        return None
+    version = f" (CouchDB {giver.version})" if giver.version else ""
+    return (
+        f"every node gets the administrator's password hash of {giver.pod}{version}, the only kind "
+        f"that all can read: it is weaker than {', '.join(newer[:3])} would make it; each node "
+        "makes its own anew when it is started as a newer one"
+    )
+
+
 def _reads_old_hashes_only(node: NodeView) -> bool:
     """Whether a node is, or where its version is not known could be, older than hashes of today."""
     if node.release:

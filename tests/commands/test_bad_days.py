@@ -442,6 +442,33 @@ def test_a_configuration_that_cannot_be_read_keeps_no_pod_from_starting(
     assert changes(box)[before:] == []
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "check"])
+def test_a_couchdb_that_is_too_old_is_told_at_once(
+    sandbox: Make, couchdiscover: Command, command: str
+) -> None:
+    box = sandbox(2, node_options={"version": "2.3.1"})
+    ended = couchdiscover(command, "-o", "json", environment=box.environment())
+    assert ended.code == 2, ended.err
+    assert "couchdb-0 runs CouchDB 2.3.1" in ended.json["message"]
+    assert "3.3 or newer is needed" in ended.json["message"]
+    assert box.writes() == []
+
+
+def test_where_the_service_is_not_there_no_first_pod_goes_on_alone(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """Nothing is published then: that says nothing about who else runs."""
+    box = sandbox(3)
+    box.api.remove("Service", "default", "couchdb")
+    for kind in ("EndpointSlice", "Endpoints"):
+        for found in list(box.api.find(kind, "default")):
+            box.api.remove(kind, "default", found["metadata"]["name"])
+    ended = run(couchdiscover, box, *QUICK, pod="couchdb-0")
+    assert ended.code == 4, ended.err
+    assert "Service couchdb (spec.serviceName) is not there" in ended.json["message"]
+    assert box.writes() == []
+
+
 # --- identity and credentials (12 to 19) ------------------------------------------------------
 
 

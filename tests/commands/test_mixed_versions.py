@@ -132,6 +132,7 @@ def test_a_fresh_set_is_finished_through_a_node_whose_hash_all_can_read(
     assert [(step["step"], step["node"]) for step in planned.json["steps"]] == steps
     assert says_mixed(ended)
     assert set(logins(box).values()) == {"pbkdf2"}
+    assert any("password hash of" in warning for warning in ended.json["warnings"])
     whole_by_http(box)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from couchdiscover.decide.decision import Policy, decide
-from couchdiscover.decide.identity import Drift, drift, needs_sessions, needs_uptime
+from couchdiscover.decide.identity import Drift, drift, needs_sessions, needs_uptime, weak_hash_note
 from couchdiscover.decide.simulation import simulate
 from couchdiscover.errors import NotSo
 from couchdiscover.state.nodes import (
@@ -87,6 +87,20 @@ def test_a_missing_value_wins_nothing_and_a_secret_that_nobody_has_is_made() -> 
     )
     assert [type(step) for step in ahead.steps].count(SetSecret) == 1
     assert isinstance(ahead.end, Done)
+
+
+def test_where_all_get_an_old_hash_it_is_said() -> None:
+    old, new = (replace(finished(n, 1 - n), version=v) for n, v in enumerate(("3.3.3", "3.5.2")))
+    told = weak_hash_note([old, new], old)
+    assert told is not None
+    assert "hash of couchdb-0 (CouchDB 3.3.3)" in told
+    assert "weaker than couchdb-1 would make it" in told
+    unnamed = replace(old, version=None, identity=Identity(Hash("a", "pbkdf2,10"), "u", "s"))
+    told = weak_hash_note([unnamed, new], unnamed)
+    assert told is not None
+    assert "hash of couchdb-0, the only kind" in told
+    assert weak_hash_note([old, replace(new, version="3.3.3")], old) is None
+    assert weak_hash_note([new], new) is None
 
 
 def test_in_scope_pod_only_the_own_node_is_repaired() -> None:
