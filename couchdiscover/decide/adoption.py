@@ -409,11 +409,18 @@ def _refusal(ground: Ground) -> Refuse | None:
             "/_node/_local/_dbs with ?conflicts=true and settle each first",
         )
     if survey.unrelated:
+        remedy = "put volumes of one cluster into this set"
+        if made := survey.made_since:
+            remedy = (
+                f"{some(made)} {'was' if len(made) == 1 else 'were'} made on several nodes since "
+                "they have these names: copy what is there, delete it through each of the nodes, "
+                "and have it made again when all is adopted"
+                + (f"; else {remedy}" if set(survey.unrelated) - set(made) else "")
+            )
         return Refuse(
             Unsafe,
             f"these volumes are of two clusters: {some(survey.unrelated)} have shard maps that do "
-            "not come from one another, and joining would hide one side's documents; put volumes "
-            "of one cluster into this set",
+            f"not come from one another, and joining would hide one side's documents; {remedy}",
         )
     return None
 

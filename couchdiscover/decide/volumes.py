@@ -773,14 +773,25 @@ class Survey:
         """
         found = []
         for name in self.differing():
-            sides = [
-                shard_map
-                for pods in set(self._links.values())
-                if (shard_map := (self._maps_of(pods) or {}).get(name)) is not None
-            ]
+            sides = self._sides(name)
             if any(not side.history for side in sides):
                 return None
             newest = max(sides, key=lambda side: side.rank)
             if any(side.revision not in newest.history for side in sides):
                 found.append(name)
         return tuple(found)
+
+    def _sides(self, database: str) -> list[ShardMap]:
+        """The maps that nodes which are not linked have of a database."""
+        groups = [self._maps_of(pods) or {} for pods in set(self._links.values())]
+        return [maps[database] for maps in groups if database in maps]
+
+    @cached_property
+    def made_since(self) -> tuple[str, ...]:
+        """Those of them that nodes made under their present names: who writes to a restored set."""
+        present = frozenset(self.present)
+        return tuple(
+            name
+            for name in self.unrelated or ()
+            if sum(not side.names & present for side in self._sides(name)) <= 1
+        )
