@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from couchdiscover.decide import refusals
+from couchdiscover.decide.common import RECONNECT_SECONDS
 from couchdiscover.decide.copies import Proof
 from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.verification import clone_refusal, cloned_note, stranded_note
@@ -43,10 +44,6 @@ from couchdiscover.state.steps import (
 )
 from couchdiscover.state.topology import Topology
 from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap
-
-RECONNECT_SECONDS = 50.0
-"""Seconds that a node which lists former names must have been up: CouchDB tries to connect to its
-members again after 37 s, and some (measured: 37 to 46), [cluster] reconnect_interval_sec."""
 
 NAMED = 5
 """How many names a sentence has; the rest are counted."""
