@@ -14,6 +14,7 @@ from couchdiscover.sandbox.http import Request, Response, Wire
 from tests.support.boxes import (
     Make,
     again,
+    aged,
     ask,
     asked,
     assembled,
@@ -94,14 +95,6 @@ def rolling(box: Sandbox, *, under_way: bool = True) -> None:
     found["status"]["currentRevision"] = current
     found["status"]["updateRevision"] = f"{current}-new" if under_way else current
     found["status"]["updatedReplicas"] = 1 if under_way else box.replicas
-    box.api.put(found)
-
-
-def aged(box: Sandbox) -> None:
-    """The StatefulSet is years old, and its nodes have been up for a while."""
-    up_for(box)
-    found = box.api.get("StatefulSet", "default", "couchdb")
-    found["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
     box.api.put(found)
 
 
@@ -999,6 +992,7 @@ def test_a_set_that_is_born_twice(sandbox: Make, couchdiscover: Command) -> None
     """All volumes are gone: an empty cluster in their place must not pass unseen."""
     box = sandbox(2)
     aged(box)
+    up_for(box)
     refused = run(couchdiscover, box, "--cluster-state", "existing")
     assert refused.code == 6, refused.err
     assert "were the volumes lost" in refused.json["message"]
@@ -1015,6 +1009,7 @@ def test_what_a_killed_run_left_half_joined_is_no_existing_cluster(
 ) -> None:
     box = sandbox(3)
     aged(box)
+    up_for(box)
     put(box, "couchdb-1", f"/_node/_local/_nodes/{box.node('couchdb-0').name}", {})
     before = len(box.writes())
     refused = run(couchdiscover, box, "--cluster-state", "existing")
@@ -1048,28 +1043,6 @@ def held_by(box: Sandbox, names: set[str]) -> str:
             return f"orders-{number}"
         ask(box, "couchdb-0", f"/orders-{number}", "DELETE")
     raise AssertionError(f"no database came to {names}")
-
-
-@pytest.mark.parametrize("pod", ["couchdb-0", None])
-def test_a_lone_pod_that_lost_its_volume_is_left_to_the_other_statefulset_that_lists_it(
-    sandbox: Make, couchdiscover: Command, pod: str | None
-) -> None:
-    """It knows nobody, and nobody is connected to it yet: finished by itself, maps would merge."""
-    box, name = beside(couchdiscover, sandbox, nodes=1)
-    assert run(couchdiscover, box).code == 0
-    database = held_by(box, {box.node("couchdb-0").name, name})
-    for each in range(6):
-        put(box, "couchdb-0", f"/{database}/order-{each}", {"number": each})
-    time.sleep(0.5)
-    aged(box)
-    box.lose_volume("couchdb-0")  # and is up for a moment only
-    ended = run(couchdiscover, box, pod=pod)
-    assert ended.code == (0 if pod else 3), ended.err
-    assert "finish_cluster" not in steps(ended)
-    told = " ".join([ended.json["message"], *ended.json["warnings"]])
-    assert "the only copies of some range of _replicator, _users" in told
-    assert ask(box, "couchdb-0", f"/{database}/_all_docs")["total_rows"] == 6
-    assert "conflicting_shard_maps" not in kinds(check(couchdiscover, box))
 
 
 def test_copies_whose_other_holder_is_another_statefulsets_are_proven_by_it(

@@ -51,6 +51,13 @@ def forget_member(box: Sandbox, pod: str, name: str) -> None:
     ask(box, pod, f"{path}?rev={revision}", "DELETE")
 
 
+def aged(box: Sandbox) -> None:
+    """The StatefulSet is years old."""
+    found = box.api.get("StatefulSet", "default", "couchdb")
+    found["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
+    box.api.put(found)
+
+
 def is_mark(request: CouchRequest) -> bool:
     """Whether a request writes a mark: the last write of a run, and no step."""
     return request.method == "PUT" and request.path.endswith(MARK)
