@@ -22,6 +22,7 @@ from tests.support.boxes import (
     finish_by_hand,
     finishes,
     forget_member,
+    held_by,
     put,
     whole,
 )
@@ -1032,17 +1033,6 @@ def beside(couchdiscover: Command, sandbox: Make, nodes: int = 2) -> tuple[Sandb
     put(box, "couchdb-0", f"/_node/_local/_nodes/{name}", {})
     time.sleep(0.3)
     return box, name
-
-
-def held_by(box: Sandbox, names: set[str]) -> str:
-    """A database whose copies are on just these nodes: CouchDB puts new ones at random."""
-    for number in range(60):
-        put(box, "couchdb-0", f"/orders-{number}?q=1&n={len(names)}")
-        shard_map = ask(box, "couchdb-0", f"/_node/_local/_dbs/orders-{number}")
-        if set(shard_map["by_node"]) == names:
-            return f"orders-{number}"
-        ask(box, "couchdb-0", f"/orders-{number}", "DELETE")
-    raise AssertionError(f"no database came to {names}")
 
 
 def test_copies_whose_other_holder_is_another_statefulsets_are_proven_by_it(

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.support.boxes import Make, aged, ask, asked, assembled, forget_member, put
+from tests.support.boxes import Make, aged, ask, asked, assembled, forget_member, held_by, put
 from tests.support.boxes import whole_by_http as whole
 from tests.support.command import Command
 from tests.support.processes import Ended
@@ -340,11 +340,7 @@ def test_two_lost_volumes_do_not_prove_each_other(
     """What only they had is gone, and is told once: by the first of them, or by the set's run."""
     box = assembled(couchdiscover, any_sandbox(3))
     pair = {ask(box, pod, "/_node/_local")["name"] for pod in box.pods[1:]}
-    for number in range(9):
-        put(box, "couchdb-0", f"/orders-{number}?q=1&n=2")
-        database = f"orders-{number}"
-        if set(ask(box, "couchdb-0", f"/_node/_local/_dbs/{database}")["by_node"]) == pair:
-            break
+    database = held_by(box, pair)
     put(box, "couchdb-1", f"/{database}/first", {})
     for pod in box.pods[1:]:
         box.stop(pod)
