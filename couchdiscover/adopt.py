@@ -215,7 +215,8 @@ class _Adoption:
         self._failed = tuple(each.step for each in outcomes if each.problem)
         for each in outcomes:
             match each.step:
-                case RewriteMap(database=database) if each.taken:
+                case RewriteMap(database=database) if each.taken or each.problem:
+                    # Also one whose answer did not come: it may have done its work.
                     self._rewritten |= {database}
                 case SyncAdopted(databases=databases) if each.taken:
                     self._synced |= frozenset(databases)

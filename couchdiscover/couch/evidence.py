@@ -16,7 +16,7 @@ from couchdiscover.decide.verification import few_copies, sampled
 from couchdiscover.decide.volumes import Files, Survey
 from couchdiscover.state.nodes import ClusterView, Copies, NodeView
 from couchdiscover.state.topology import Scope, Topology
-from couchdiscover.state.volumes import FileInfo, ShardFile, Volume
+from couchdiscover.state.volumes import FileInfo, ShardFile, ShardMap, Volume
 
 SPREADING = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds after which a copy that holds less than another one is looked at again: what has just
@@ -214,6 +214,9 @@ def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> Clust
         peers = [n.pod for n in view.nodes if n.pod not in verified and n.finished]
         wanted |= dict.fromkeys(peers, Part.FILES | Part.HISTORY)
         view = _read(asker, topology, view, wanted)
+        if elsewhere := Membership.of(topology, view).elsewhere:
+            beyond = _beyond(asker, topology, view, elsewhere)
+            view = _with_volumes_beyond(view, beyond, Part.HISTORY | Part.UUID)
     view = _confirmed(asker, topology, view, verified)
     view, questioned = _sampled(asker, topology, view, verified)
     return _with_copies(asker, topology, view, verified, questioned)
@@ -397,11 +400,12 @@ def _with_copies(
     if membership.elsewhere:
         others = _beyond(asker, topology, view, membership.elsewhere)
         view = _with_volumes_beyond(view, others, Part.HISTORY | Part.UUID)
+        if not _spared_maps(membership.survey):
+            view = _with_volumes_beyond(view, others, Part.MAPS)
         membership = Membership.of(topology, view)
     survey = membership.survey
-    maps = survey.all_maps
-    spared = [n for n in view.nodes if n.pod not in survey.lost]
-    if maps is None or not any(survey.volumes[node.pod].maps is not None for node in spared):
+    maps = _spared_maps(survey)
+    if not maps:
         return view  # one that has just lost its volume may not know of all databases yet
     # Of a volume that only lacks some copies, the others count, and it is filled up.
     copies = dict(memory.loss.copies)
@@ -443,6 +447,16 @@ def _with_witnesses(asker: Asker, topology: Topology, view: ClusterView) -> Clus
     view = _read(asker, topology, view, {node.pod: Part.HISTORY for node in silent})
     untold = [n for n in view.nodes if n.finished and not _tells(n.volume or Volume())]
     return _read(asker, topology, view, {node.pod: Part.UUID for node in untold})
+
+
+def _spared_maps(survey: Survey) -> Mapping[str, ShardMap]:
+    """All maps, where a member that has not lost its volume has told its own; else none."""
+    spared = [survey.volumes[pod].maps for pod in survey.volumes if pod not in survey.lost]
+    if any(maps is not None for maps in spared):
+        return survey.all_maps or {}
+    kept = [each for name, each in survey.others.items() if name not in survey.lost_elsewhere]
+    told = [shard_map for each in kept for shard_map in each.maps or ()]
+    return {each.database: each for each in sorted(told, key=lambda each: each.rank)}
 
 
 def _tells(volume: Volume) -> bool:

@@ -8,6 +8,7 @@ from couchdiscover.couch.asking import Asker, node_of
 from couchdiscover.couch.client import CouchNode, ErrorAnswer
 from couchdiscover.couch.configuration import details_of, identity_of
 from couchdiscover.couch.volumes import read_maps
+from couchdiscover.decide.common import may_be_born_twice
 from couchdiscover.decide.identity import finishes_for_all, needs_sessions, needs_uptime
 from couchdiscover.decide.membership import Membership
 from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
@@ -73,6 +74,11 @@ def with_leaders(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
     if len(topology.expected) > 1:  # which of two settings makes them stay alone
         singles = [node for node in view.nodes if node.single and node.details is None]
         view = asker.each(topology, view, singles, partial(with_config, asker))
+    if may_be_born_twice(Membership.of(topology, view)):
+        young = [node for node in view.nodes if node.uptime is None]
+        view = asker.each(
+            topology, view, young, lambda client, node: replace(node, uptime=client.uptime())
+        )
     own = [n for n in view.nodes if n.pod == topology.own and not n.finished and not n.alone]
     asked = {node.pod: node for node in [*leaders, *own] if node.databases is None}
     return asker.each(

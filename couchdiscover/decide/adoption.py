@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from couchdiscover.decide import refusals
+from couchdiscover.decide.common import RECONNECT_SECONDS
 from couchdiscover.decide.copies import Proof
 from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.verification import clone_refusal, cloned_note, stranded_note
@@ -43,10 +44,6 @@ from couchdiscover.state.steps import (
 )
 from couchdiscover.state.topology import Topology
 from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap
-
-RECONNECT_SECONDS = 50.0
-"""Seconds that a node which lists former names must have been up: CouchDB tries to connect to its
-members again after 37 s, and some (measured: 37 to 46), [cluster] reconnect_interval_sec."""
 
 NAMED = 5
 """How many names a sentence has; the rest are counted."""
@@ -409,11 +406,18 @@ def _refusal(ground: Ground) -> Refuse | None:
             "/_node/_local/_dbs with ?conflicts=true and settle each first",
         )
     if survey.unrelated:
+        remedy = "put volumes of one cluster into this set"
+        if made := survey.made_since:
+            remedy = (
+                f"{some(made)} {'was' if len(made) == 1 else 'were'} made on several nodes since "
+                "they have these names: copy what is there, delete it through each of the nodes, "
+                "and have it made again when all is adopted"
+                + (f"; else {remedy}" if set(survey.unrelated) - set(made) else "")
+            )
         return Refuse(
             Unsafe,
             f"these volumes are of two clusters: {some(survey.unrelated)} have shard maps that do "
-            "not come from one another, and joining would hide one side's documents; put volumes "
-            "of one cluster into this set",
+            f"not come from one another, and joining would hide one side's documents; {remedy}",
         )
     return None
 

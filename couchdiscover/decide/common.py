@@ -12,6 +12,7 @@ from couchdiscover.state.reasons import CannotOpen, Plain, Reason, Unread
 from couchdiscover.state.steps import (
     AddNode,
     Do,
+    Done,
     EnableNode,
     EnableSingleNode,
     EnsureDatabase,
@@ -24,6 +25,10 @@ from couchdiscover.state.topology import Topology
 
 BORN_TWICE_SECONDS = 3600.0
 """Age of a StatefulSet at which a new, empty cluster is a surprise."""
+
+RECONNECT_SECONDS = 50.0
+"""Seconds after which a node is connected to every node that lists it and can reach it: CouchDB
+tries again after 37 s, and some (measured: 37 to 46), [cluster] reconnect_interval_sec."""
 
 
 LOGGED_IN_CLEAR = (
@@ -107,6 +112,8 @@ def finish(
     """
     if any(node.was_finished for node in nodes):
         return None
+    if claimed := _claimed(membership, nodes):
+        return claimed
     steps: list[Step] = []
     giver = finishes_for_all(nodes, coordinator)
     if not coordinator.cluster_nodes <= giver.cluster_nodes & giver.all_nodes:
@@ -129,16 +136,54 @@ def finish(
     return Do(tuple(steps), notes)
 
 
-def born_twice_notes(membership: Membership) -> tuple[str, ...]:
-    """That a cluster is formed where one should be already."""
+def _claimed(membership: Membership, nodes: Sequence[NodeView]) -> Wait | None:
+    """Nodes that a cluster may know, and that do not know of it: as with new, empty volumes.
+
+    One of another StatefulSet, which no pod of this one has to be. It lists them, connects to them
+    again after ``RECONNECT_SECONDS`` at most, and tells them then. A cluster that they had formed
+    meanwhile would be merged with it, and hide documents.
+    """
+    known = membership.listed | membership.pods.keys() | membership.beyond
+    if claiming := {
+        node.pod: Plain(f"to list {min(others)}, which is connected to it: it seems to list it")
+        for node in nodes
+        if (others := node.all_nodes - known)
+    }:
+        told = "; ".join(f"{pod} fails {reason}" for pod, reason in claiming.items())
+        own = membership.topology.own
+        end = Done((f"no cluster is formed: {told}",)) if own is not None else None
+        return Wait(claiming, at_the_end=end)
+    if not may_be_born_twice(membership):
+        return None
+    young = {
+        node.pod: Plain(
+            f"to have been up for {RECONNECT_SECONDS:g} s: StatefulSet "
+            f"{membership.topology.statefulset} is {_age(membership.topology.age or 0.0)} old, and "
+            "by then it would be connected to a cluster that lists it"
+        )
+        for node in nodes
+        if (node.uptime or 0.0) < RECONNECT_SECONDS
+    }
+    return Wait(young) if young else None
+
+
+def may_be_born_twice(membership: Membership) -> bool:
+    """Whether nothing is there where, by the StatefulSet's age, a cluster should be."""
     age = membership.topology.age
     if age is None or age <= BORN_TWICE_SECONDS:
-        return ()
-    if any(holds_data(node) for node in membership.view.nodes):
+        return False
+    nodes = membership.view.nodes
+    return not any(node.was_finished or holds_data(node) for node in nodes)
+
+
+def born_twice_notes(membership: Membership) -> tuple[str, ...]:
+    """That a cluster is formed where one should be already."""
+    if not may_be_born_twice(membership):
         return ()
     return (
         f"made a new, empty cluster though StatefulSet {membership.topology.statefulset} is "
-        f"{_age(age)} old: were the volumes lost? (--cluster-state existing forms none)",
+        f"{_age(membership.topology.age or 0.0)} old: were the volumes lost? (--cluster-state "
+        "existing forms none)",
     )
 
 

@@ -225,6 +225,11 @@ def _unread_evidence(membership: Membership, node: NodeView) -> Reasons:
         if other.finished and survey.volumes[other.pod].traces is None:
             where = "GET /_node/_local/_dbs/_local_docs"
             return {other.pod: NotRead(f"whether it knows {node.pod} with another volume", where)}
+    for name in membership.elsewhere[:MOST_OTHERS]:
+        if membership.view.others.get(name, Volume()).traces is None:
+            where = f"GET /_node/{name}/_dbs/_local_docs"
+            what = f"whether {name} knows it with another volume"
+            return {node.pod: NotRead(what, where)}
     return {}
 
 

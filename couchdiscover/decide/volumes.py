@@ -262,11 +262,7 @@ class Survey:
 
     def mark(self, pod: str) -> Mark | None:
         """A node's mark, where it is of the very ``_dbs`` that it lies in."""
-        volume = self.volumes[pod]
-        mark = volume.mark
-        if mark is None or (volume.uuid is not None and mark.uuid != volume.uuid):
-            return None
-        return mark
+        return _own_mark(self.volumes[pod])
 
     def is_itself(self, pod: str) -> bool:
         """Whether mark or history say that a volume is the node's that it is at now."""
@@ -536,10 +532,11 @@ class Survey:
 
     @cached_property
     def lost(self) -> Mapping[str, str]:
-        """Pods whose volume was lost, and who knows of the former one.
+        """Pods whose volume was lost, and who knows of the former one: a pod, or an Erlang name.
 
         No mark of its own, while another member's mark or history knows this very name with another
-        ``_dbs``. A volume that was another node's is not lost.
+        ``_dbs``, be it of this StatefulSet or of another one. A volume that was another node's is
+        not lost.
         """
         elsewhere = {former.pod for former in self.former.values()} | self.permuted.keys()
         found = {}
@@ -549,9 +546,10 @@ class Survey:
                 continue
             if node.pod in elsewhere or self._is_known_elsewhere(own.uuid, node.name):
                 continue
-            for witness in self.nodes:
-                if witness.pod != node.pod and self._knew_another(witness.pod, node.name, own.uuid):
-                    found[node.pod] = witness.pod
+            witnesses = {**self.volumes, **self.others}
+            for witness, volume in witnesses.items():
+                if witness != node.pod and _knew_another(volume, node.name, own.uuid):
+                    found[node.pod] = witness
                     break
         return found
 
@@ -571,7 +569,7 @@ class Survey:
                 continue
             if any(each.seen.get(name, ())[:1] == (volume.uuid,) for each in marks):
                 continue
-            if any(self._knew_another(pod, name, volume.uuid) for pod in self.volumes):
+            if any(_knew_another(each, name, volume.uuid) for each in self.volumes.values()):
                 found.add(name)
         return frozenset(found)
 
@@ -592,13 +590,6 @@ class Survey:
             if mark is not None:
                 known.setdefault(mark.node, set()).add(mark.uuid)
         return {name: frozenset(uuids) for name, uuids in known.items()}
-
-    def _knew_another(self, witness: str, name: str, uuid: str) -> bool:
-        volume = self.volumes[witness]
-        mark = self.mark(witness)
-        seen = mark.seen.get(name, ()) if mark is not None else ()
-        known = {trace.uuid for trace in volume.traces or () if trace.node == name}
-        return bool((known | set(seen)) - {uuid})
 
     @cached_property
     def damaged(self) -> Mapping[str, frozenset[ShardFile]]:
@@ -773,14 +764,40 @@ class Survey:
         """
         found = []
         for name in self.differing():
-            sides = [
-                shard_map
-                for pods in set(self._links.values())
-                if (shard_map := (self._maps_of(pods) or {}).get(name)) is not None
-            ]
+            sides = self._sides(name)
             if any(not side.history for side in sides):
                 return None
             newest = max(sides, key=lambda side: side.rank)
             if any(side.revision not in newest.history for side in sides):
                 found.append(name)
         return tuple(found)
+
+    def _sides(self, database: str) -> list[ShardMap]:
+        """The maps that nodes which are not linked have of a database."""
+        groups = [self._maps_of(pods) or {} for pods in set(self._links.values())]
+        return [maps[database] for maps in groups if database in maps]
+
+    @cached_property
+    def made_since(self) -> tuple[str, ...]:
+        """Those of them that nodes made under their present names: who writes to a restored set."""
+        present = frozenset(self.present)
+        return tuple(
+            name
+            for name in self.unrelated or ()
+            if sum(not side.names & present for side in self._sides(name)) <= 1
+        )
+
+
+def _own_mark(volume: Volume) -> Mark | None:
+    mark = volume.mark
+    if mark is None or (volume.uuid is not None and mark.uuid != volume.uuid):
+        return None
+    return mark
+
+
+def _knew_another(witness: Volume, name: str, uuid: str) -> bool:
+    """Whether a volume's mark or history knows a node with another ``_dbs`` than this."""
+    mark = _own_mark(witness)
+    seen = mark.seen.get(name, ()) if mark is not None else ()
+    known = {trace.uuid for trace in witness.traces or () if trace.node == name}
+    return bool((known | set(seen)) - {uuid})

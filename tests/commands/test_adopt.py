@@ -2,6 +2,7 @@
 
 import fnmatch
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -456,6 +457,27 @@ def test_two_clusters(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> 
     ended = run(couchdiscover, box)
     assert (ended.code, box.writes()) == (6, [])
     assert "two clusters" in ended.json["message"]
+
+
+def test_a_database_made_on_each_of_two_restored_nodes(
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """By an application behind a Service: two maps of one name, which no join could keep."""
+    box = original(newest_or_real, couchdiscover, tmp_path).restored(newest_or_real, [1, 2, 0])
+    call = caller(box)
+    for pod in box.pods[:2]:
+        assert call(pod, "PUT", "/newdb")[0] in (201, 202)
+        time.sleep(1.1)  # a database's files are named by the second
+    ended = run(couchdiscover, box)
+    assert (ended.code, ended.json["steps"]) == (6, []), ended.err
+    assert "newdb was made on several nodes" in ended.json["message"]
+    assert "put volumes of one cluster" not in ended.json["message"]
+    for pod in box.pods[:2]:
+        assert call(pod, "DELETE", "/newdb")[0] in (200, 202)
+    ended = run(couchdiscover, box, "--timeout", "5m")
+    assert ended.code == 0, ended.err
+    readable(box)
+    assert call("couchdb-2", "PUT", "/newdb")[0] == 201
 
 
 def test_a_wall_that_falls_after_the_adoption(sandbox: Make, couchdiscover: Command) -> None:

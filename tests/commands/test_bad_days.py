@@ -14,6 +14,7 @@ from couchdiscover.sandbox.http import Request, Response, Wire
 from tests.support.boxes import (
     Make,
     again,
+    aged,
     ask,
     asked,
     assembled,
@@ -21,11 +22,13 @@ from tests.support.boxes import (
     finish_by_hand,
     finishes,
     forget_member,
+    held_by,
     put,
     whole,
 )
 from tests.support.command import Command, finish, until_said
 from tests.support.processes import Ended
+from tests.support.volumes import up_for
 
 USER = {"name": "ann", "password": "x", "roles": [], "type": "user"}
 ANN = "/_users/org.couchdb.user:ann"
@@ -93,13 +96,6 @@ def rolling(box: Sandbox, *, under_way: bool = True) -> None:
     found["status"]["currentRevision"] = current
     found["status"]["updateRevision"] = f"{current}-new" if under_way else current
     found["status"]["updatedReplicas"] = 1 if under_way else box.replicas
-    box.api.put(found)
-
-
-def aged(box: Sandbox) -> None:
-    """The StatefulSet is years old."""
-    found = box.api.get("StatefulSet", "default", "couchdb")
-    found["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
     box.api.put(found)
 
 
@@ -997,6 +993,7 @@ def test_a_set_that_is_born_twice(sandbox: Make, couchdiscover: Command) -> None
     """All volumes are gone: an empty cluster in their place must not pass unseen."""
     box = sandbox(2)
     aged(box)
+    up_for(box)
     refused = run(couchdiscover, box, "--cluster-state", "existing")
     assert refused.code == 6, refused.err
     assert "were the volumes lost" in refused.json["message"]
@@ -1013,6 +1010,7 @@ def test_what_a_killed_run_left_half_joined_is_no_existing_cluster(
 ) -> None:
     box = sandbox(3)
     aged(box)
+    up_for(box)
     put(box, "couchdb-1", f"/_node/_local/_nodes/{box.node('couchdb-0').name}", {})
     before = len(box.writes())
     refused = run(couchdiscover, box, "--cluster-state", "existing")
@@ -1035,17 +1033,6 @@ def beside(couchdiscover: Command, sandbox: Make, nodes: int = 2) -> tuple[Sandb
     put(box, "couchdb-0", f"/_node/_local/_nodes/{name}", {})
     time.sleep(0.3)
     return box, name
-
-
-def held_by(box: Sandbox, names: set[str]) -> str:
-    """A database whose copies are on just these nodes: CouchDB puts new ones at random."""
-    for number in range(60):
-        put(box, "couchdb-0", f"/orders-{number}?q=1&n={len(names)}")
-        shard_map = ask(box, "couchdb-0", f"/_node/_local/_dbs/orders-{number}")
-        if set(shard_map["by_node"]) == names:
-            return f"orders-{number}"
-        ask(box, "couchdb-0", f"/orders-{number}", "DELETE")
-    raise AssertionError(f"no database came to {names}")
 
 
 def test_copies_whose_other_holder_is_another_statefulsets_are_proven_by_it(

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from couchdiscover.sandbox import Sandbox
-from tests.support.boxes import Make, ask, asked, assembled, forget_member, put
+from tests.support.boxes import Make, aged, ask, asked, assembled, forget_member, held_by, put
 from tests.support.boxes import whole_by_http as whole
 from tests.support.command import Command
 from tests.support.processes import Ended
@@ -340,11 +340,7 @@ def test_two_lost_volumes_do_not_prove_each_other(
     """What only they had is gone, and is told once: by the first of them, or by the set's run."""
     box = assembled(couchdiscover, any_sandbox(3))
     pair = {ask(box, pod, "/_node/_local")["name"] for pod in box.pods[1:]}
-    for number in range(9):
-        put(box, "couchdb-0", f"/orders-{number}?q=1&n=2")
-        database = f"orders-{number}"
-        if set(ask(box, "couchdb-0", f"/_node/_local/_dbs/{database}")["by_node"]) == pair:
-            break
+    database = held_by(box, pair)
     put(box, "couchdb-1", f"/{database}/first", {})
     for pod in box.pods[1:]:
         box.stop(pod)
@@ -367,3 +363,38 @@ def states(box: Sandbox) -> list[str]:
         + str(len(ask(box, pod, "/_membership")["all_nodes"]))
         for pod in box.pods
     ]
+
+
+@pytest.mark.parametrize("pod", ["couchdb-0", None])
+def test_a_lone_pod_that_lost_its_volume_is_left_to_the_other_statefulset_that_lists_it(
+    any_sandbox: Make, couchdiscover: Command, pod: str | None
+) -> None:
+    """It knows nobody, and nobody is connected to it yet: finished by itself, maps would merge."""
+    box = any_sandbox(1)
+    other = any_sandbox(1, statefulset="zone-b", beside=box)
+    box.restart("couchdb-0")  # a real node knows those names that there were when it started
+    assembled(couchdiscover, box)
+    put(box, "couchdb-0", f"/_node/_local/_nodes/{other.nodes['zone-b-0'].name}", {})
+    eventually(lambda: len(ask(box, "couchdb-0", "/_membership")["all_nodes"]) == 2)
+    eventually(lambda: len(ask(other, "zone-b-0", "/_membership")["cluster_nodes"]) == 2)
+    assert run(couchdiscover, box).code == 0
+    fill(box, "couchdb-0", "orders")
+    held = ask(box, "couchdb-0", "/orders")["doc_count"]
+    eventually(lambda: copies_at(other, "zone-b-0", "orders") == held)
+    aged(box)
+    box.lose_volume("couchdb-0")
+    ended = run(couchdiscover, box, pod=pod)
+    assert ended.code == (0 if pod else 3), ended.err
+    assert "finish_cluster" not in steps(ended)
+    told = " ".join([ended.json["message"], *ended.json["warnings"]])
+    assert "the only copies of some range of _replicator, _users" in told
+    assert copies_at(box, "couchdb-0", "orders") == held
+    assert "conflicting_shard_maps" not in findings(couchdiscover, box)
+
+
+def copies_at(box: Sandbox, pod: str, database: str) -> int:
+    """How many documents the copies on one node hold."""
+    document = ask(box, pod, f"/_node/_local/_dbs/{database}")
+    suffix = "".join(map(chr, document["shard_suffix"]))
+    paths = [f"shards%2F{range_}%2F{database}{suffix}" for range_ in document["by_range"]]
+    return sum(ask(box, pod, f"/_node/_local/{path}")["doc_count"] for path in paths)

@@ -130,7 +130,7 @@ def test_a_deployment_in_the_place_of_the_statefulset(
     box.api.forbid("get", "deployments")
     ended = couchdiscover("--timeout", "1s", environment=box.environment())
     assert ended.code == 4
-    assert "Deployment" not in ended.last_line
+    assert "a Deployment of that name" not in ended.last_line
 
 
 def test_denials_with_an_outage_between_them_do_not_add_up(

@@ -51,6 +51,24 @@ def forget_member(box: Sandbox, pod: str, name: str) -> None:
     ask(box, pod, f"{path}?rev={revision}", "DELETE")
 
 
+def aged(box: Sandbox) -> None:
+    """The StatefulSet is years old."""
+    found = box.api.get("StatefulSet", "default", "couchdb")
+    found["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
+    box.api.put(found)
+
+
+def held_by(box: Sandbox, names: set[str]) -> str:
+    """A database whose copies are on just these nodes: CouchDB puts new ones at random."""
+    for number in range(60):
+        put(box, "couchdb-0", f"/orders-{number}?q=1&n={len(names)}")
+        shard_map = ask(box, "couchdb-0", f"/_node/_local/_dbs/orders-{number}")
+        if set(shard_map["by_node"]) == names:
+            return f"orders-{number}"
+        ask(box, "couchdb-0", f"/orders-{number}", "DELETE")
+    raise AssertionError(f"no database came to {names}")
+
+
 def is_mark(request: CouchRequest) -> bool:
     """Whether a request writes a mark: the last write of a run, and no step."""
     return request.method == "PUT" and request.path.endswith(MARK)

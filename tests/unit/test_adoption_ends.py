@@ -1,6 +1,6 @@
 """Where an adoption is refused, waited with, or done with something to remark."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,15 +97,21 @@ def test_maps_in_conflict_are_refused() -> None:
 
 
 def test_maps_of_two_clusters_are_refused_and_waited_with_until_their_histories_are_read() -> None:
-    def sides(*histories: Sequence[str]) -> Ground:
+    def sides(*histories: Sequence[str], names: Callable[[int], str] = old) -> Ground:
         first, second = (
-            (replace(a_map("a", old(n)), revision=r, history=tuple(h)),)
+            (replace(a_map("a", names(n)), revision=r, history=tuple(h)),)
             for n, r, h in ((0, "1-a", histories[0]), (1, "2-b", histories[1]))
         )
         made = ground((a_map("a", *OLD[:2]),), at=(0, 1), listed=())
         return with_volumes(made, couchdb_0={"maps": first}, couchdb_1={"maps": second})
 
-    assert "of two clusters: a" in refusal(sides(["1-a"], ["2-b", "1-b"]), Unsafe)
+    told = refusal(sides(["1-a"], ["2-b", "1-b"]), Unsafe)
+    assert "of two clusters: a" in told
+    assert "put volumes of one cluster into this set" in told
+    assert "on several nodes" not in told
+    told = refusal(sides(["1-a"], ["2-b", "1-b"], names=new), Unsafe)
+    assert "a was made on several nodes since they have these names" in told
+    assert "put volumes of one cluster into this set" not in told
     decision = decide_adoption(sides([], []))
     assert isinstance(decision, Wait)
     assert "of one cluster" in str(*decision.reasons.values())

@@ -367,11 +367,17 @@ def test_an_empty_copy_is_compared_with_those_of_another_statefulset_too() -> No
     own = with_infos(own, EMPTY)
     told = verdict([own], others={ELSEWHERE: Volume(uuid="u")})
     assert told is not None
+    assert f"whether {ELSEWHERE} knows it with another" in waits(told.decision)["couchdb-0"]
+    told = verdict([own], others={ELSEWHERE: Volume(uuid="u", traces=())})
+    assert told is not None
     assert f"what the copies of {ELSEWHERE} hold" in waits(told.decision)["couchdb-0"]
-    theirs = Volume(frozenset({ORDERS}), uuid="u", infos={ORDERS: EMPTY})
+    theirs = Volume(frozenset({ORDERS}), uuid="u", traces=(), infos={ORDERS: EMPTY})
     assert verdict([own], others={ELSEWHERE: theirs}) is None
-    without = Volume(frozenset(), uuid="u")
+    without = Volume(frozenset(), uuid="u", traces=())
     assert verdict([own], others={ELSEWHERE: without}) is None
+    knowing = Volume(frozenset(), uuid="u", traces=(Trace(own.name, "former", "2026-01-01"),))
+    membership = groups(view(own, others={ELSEWHERE: knowing}), 1)
+    assert membership.survey.lost == {"couchdb-0": ELSEWHERE}
 
 
 def test_ranges_whose_only_copies_were_lost_are_told_once_and_marked() -> None:

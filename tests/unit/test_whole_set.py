@@ -421,7 +421,7 @@ def test_a_couchdb_that_is_too_old_is_refused_with_the_version_it_takes() -> Non
     [(60.0, None), (4000.0, "an hour"), (3 * 3600.0, "3 hours"), (40 * 86400.0, "40 days")],
 )
 def test_a_cluster_that_is_born_twice_is_told(age: float, told: str | None) -> None:
-    both = [node(n, names(0, 1), identity=SAME) for n in range(2)]
+    both = [node(n, names(0, 1), identity=SAME, uptime=60.0) for n in range(2)]
     place = replace(topology(2), age=age)
     decision = decide(place, view(*both), Scope.SET, Policy())
     assert kinds(decision) == ["finish_cluster couchdb-0"]
@@ -429,6 +429,33 @@ def test_a_cluster_that_is_born_twice_is_told(age: float, told: str | None) -> N
     warned = [warning for warning in decision.warnings if "new, empty cluster" in warning]
     assert len(warned) == (0 if told is None else 1)
     assert told is None or f"couchdb is {told} old" in warned[0]
+
+
+@pytest.mark.parametrize("uptime", [None, 49.0])
+def test_in_an_old_set_fresh_nodes_are_given_the_time_to_be_found(uptime: float | None) -> None:
+    """By members of another StatefulSet, which list one of them and connect again within 46 s."""
+    both = [node(n, names(0, 1), identity=SAME, uptime=uptime) for n in range(2)]
+    place = replace(topology(2), age=40 * 86400.0)
+    found = waits(decide(place, view(*both), Scope.SET, Policy()))
+    assert "to have been up for 50 s: StatefulSet couchdb is 40 days old" in found["couchdb-0"]
+    laden = [replace(both[0], volume=holding("orders", on=names(0))), both[1]]
+    assert isinstance(decide(place, view(*laden), Scope.SET, Policy()), Do)
+
+
+@pytest.mark.parametrize(("scope", "own"), [(Scope.SET, None), (Scope.POD, 0)])
+def test_a_node_that_a_stranger_is_connected_to_forms_no_cluster(
+    scope: Scope, own: int | None
+) -> None:
+    """Whoever connects lists it: it belongs to a cluster that it does not know of yet."""
+    other = "couchdb@zone-b-0.zone-b.db.svc.cluster.local"
+    alone = node(0, names(0), connected=names(0) | {other}, identity=SAME)
+    decision = decide(topology(1, own=own), view(alone), scope, Policy())
+    assert isinstance(decision, Wait)
+    (told,) = map(str, decision.reasons.values())
+    assert other in told
+    if own is not None:  # a pod must be able to start, and does so unfinished
+        assert isinstance(decision.at_the_end, Done)
+        assert "no cluster is formed" in decision.at_the_end.warnings[0]
 
 
 @pytest.mark.parametrize(("scope", "own"), [(Scope.SET, None), (Scope.POD, 0)])
