@@ -151,8 +151,8 @@ def _claimed(membership: Membership, nodes: Sequence[NodeView]) -> Wait | None:
     }:
         told = "; ".join(f"{pod} fails {reason}" for pod, reason in claiming.items())
         own = membership.topology.own
-        end = Done((f"no cluster is formed: {told}",)) if own is not None else None
-        return Wait(claiming, at_the_end=end)
+        left = Done((f"no cluster is formed: {told}",), conclusion=f"{own} was left as it is")
+        return Wait(claiming, at_the_end=left if own is not None else None)
     if not may_be_born_twice(membership):
         return None
     young = {

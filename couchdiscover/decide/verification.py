@@ -271,8 +271,11 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
 
 
 def _few_left(membership: Membership) -> str | None:
-    """Databases that have lost copies with a member that is gone, the worst first."""
-    members = membership.listed - frozenset(membership.left_behind)
+    """Databases that have lost copies with a member that is gone, the worst first.
+
+    What members hold that are still listed and gone is told with them (``left_behind``).
+    """
+    members = membership.listed
     details = [node.details for node in membership.view.nodes if node.details is not None]
     placed = any(each.placement for each in details)
     left: dict[int, list[str]] = {}
