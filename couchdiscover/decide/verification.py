@@ -400,8 +400,16 @@ def _unsourced(
         if each.database == file.database
         for holder in each.by_range.get(file.range, ())
     } - copies.lost
-    silent = {membership.pods.get(name, "") for name in holders} & membership.silent.keys()
-    if policy.wait_for_copies and any(_has_address(membership, pod) for pod in silent):
+    pods = {name: membership.pods.get(name, "") for name in holders}
+    # A pod without an address may be one that OrderedReady makes only after this one; who else is
+    # connected was not read in time, and is there all the same.
+    awaited = any(
+        _has_address(membership, pods[name])
+        if pods[name] in membership.silent
+        else name in membership.connected
+        for name in holders
+    )
+    if policy.wait_for_copies and awaited:
         return Wait({pod: _filling(membership, pod, f, len(f)) for pod, f in unsourced.items()})
     where = some([membership.name_of(name) for name in holders])
     return Refuse(
