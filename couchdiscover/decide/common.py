@@ -8,7 +8,7 @@ from couchdiscover.decide.identity import Drift, finishes_for_all, weak_hash_not
 from couchdiscover.decide.membership import Membership, holds_data
 from couchdiscover.decide.merging import introduction_question, some
 from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView, SetupState
-from couchdiscover.state.reasons import CannotOpen, Plain, Reason, Unread
+from couchdiscover.state.reasons import CannotOpen, ConnectedToNoMember, Plain, Reason, Unread
 from couchdiscover.state.steps import (
     AddNode,
     Do,
@@ -145,14 +145,14 @@ def _claimed(membership: Membership, nodes: Sequence[NodeView]) -> Wait | None:
     """
     known = membership.listed | membership.pods.keys() | membership.beyond
     if claiming := {
-        node.pod: Plain(f"to list {min(others)}, which is connected to it: it seems to list it")
+        node.pod: ConnectedToNoMember(min(others))
         for node in nodes
         if (others := node.all_nodes - known)
     }:
         told = "; ".join(f"{pod} fails {reason}" for pod, reason in claiming.items())
         own = membership.topology.own
-        end = Done((f"no cluster is formed: {told}",)) if own is not None else None
-        return Wait(claiming, at_the_end=end)
+        left = Done((f"no cluster is formed: {told}",), conclusion=f"{own} was left as it is")
+        return Wait(claiming, at_the_end=left if own is not None else None)
     if not may_be_born_twice(membership):
         return None
     young = {

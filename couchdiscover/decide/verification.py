@@ -271,8 +271,11 @@ def _faults(membership: Membership, nodes: Sequence[NodeView]) -> str | None:
 
 
 def _few_left(membership: Membership) -> str | None:
-    """Databases that have lost copies with a member that is gone, the worst first."""
-    members = membership.listed - frozenset(membership.left_behind)
+    """Databases that have lost copies with a member that is gone, the worst first.
+
+    What members hold that are still listed and gone is told with them (``left_behind``).
+    """
+    members = membership.listed
     details = [node.details for node in membership.view.nodes if node.details is not None]
     placed = any(each.placement for each in details)
     left: dict[int, list[str]] = {}
@@ -397,8 +400,16 @@ def _unsourced(
         if each.database == file.database
         for holder in each.by_range.get(file.range, ())
     } - copies.lost
-    silent = {membership.pods.get(name, "") for name in holders} & membership.silent.keys()
-    if policy.wait_for_copies and any(_has_address(membership, pod) for pod in silent):
+    pods = {name: membership.pods.get(name, "") for name in holders}
+    # A pod without an address may be one that OrderedReady makes only after this one; who else is
+    # connected was not read in time, and is there all the same.
+    awaited = any(
+        _has_address(membership, pods[name])
+        if pods[name] in membership.silent
+        else name in membership.connected
+        for name in holders
+    )
+    if policy.wait_for_copies and awaited:
         return Wait({pod: _filling(membership, pod, f, len(f)) for pod, f in unsourced.items()})
     where = some([membership.name_of(name) for name in holders])
     return Refuse(

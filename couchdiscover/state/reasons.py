@@ -101,12 +101,12 @@ class NotConnectedTo(Reason):
 
 @dataclass(frozen=True, slots=True)
 class ConnectedToNoMember(Reason):
-    """It is connected to a node that nobody lists."""
+    """It is connected to a node that nobody lists: a removed member, or one that lists it."""
 
     name: str
 
     def __str__(self) -> str:
-        return f"to lose its connection to {self.name}, which is no member"
+        return f"to list {self.name}, which is connected to it, or to lose that connection"
 
 
 @dataclass(frozen=True, slots=True)

@@ -932,7 +932,9 @@ def test_copies_that_are_lost_by_our_own_advice_are_told_by_run(
     put(box, "couchdb-0", "/orders?q=8")
     gone = box.node("couchdb-3").name
     box.scale(3)
-    assert run(couchdiscover, box).code == 3
+    scaled = run(couchdiscover, box)
+    assert scaled.code == 3, scaled.err
+    assert f"{gone} is still listed as a member" in scaled.json["message"]
     forget_member(box, "couchdb-0", gone)
     time.sleep(0.5)
     ended, found = run(couchdiscover, box), check(couchdiscover, box)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from couchdiscover.sandbox import Sandbox
+from tests.support.adopting import forget_marks
 from tests.support.boxes import Make, aged, ask, asked, assembled, forget_member, held_by, put
 from tests.support.boxes import whole_by_http as whole
 from tests.support.command import Command
@@ -65,13 +66,18 @@ def equal(box: Sandbox, database: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("pod", [None, "couchdb-1"])
+@pytest.mark.parametrize(
+    ("pod", "marked"), [(None, True), ("couchdb-1", True), ("couchdb-1", False)]
+)
 def test_0_verified_after_a_lost_volume_means_that_its_copies_are_there(
-    any_sandbox: Make, couchdiscover: Command, pod: str | None
+    any_sandbox: Make, couchdiscover: Command, pod: str | None, marked: bool
 ) -> None:
+    """Without marks, as of a cluster that is older than them, CouchDB's own history tells."""
     box = assembled(couchdiscover, any_sandbox(3))
     fill(box, "couchdb-0", "orders")
     eventually(lambda: equal(box, "orders"))
+    if not marked:
+        forget_marks(box)
     box.lose_volume("couchdb-1")
     found = couchdiscover("check", "-o", "json", environment=box.environment())
     assert found.code == 3, found.err

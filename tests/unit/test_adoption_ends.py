@@ -24,7 +24,7 @@ from couchdiscover.state.nodes import Identity, LoginRefused, NodeView
 from couchdiscover.state.steps import Done, RewriteMap, SyncAdopted, SyncIdentity, Wait
 from couchdiscover.state.volumes import Mark, ShardMap, Trace, Volume
 from tests.support.decisions import refused
-from tests.unit.test_adoption import (
+from tests.support.ground import (
     MAPS,
     OLD,
     RANGES,

@@ -196,7 +196,9 @@ def test_copies_that_answering_nodes_fill_are_waited_for_whoever_else_is_away() 
 
 def test_copies_that_only_absent_nodes_have_are_not_waited_for_and_not_marked() -> None:
     unsure = copies(unsourced={erlang_name(1): (FILE,)})
-    view = seen(member(0), lost(), silent(2), copies=unsure)
+    two = (replace(USERS, by_range={RANGE: (erlang_name(1), erlang_name(2))}),)
+    first = member(0, volume=volume(0, files=frozenset(), maps=two))
+    view = seen(first, lost(maps=two), silent(2), copies=unsure)
     gone = replace(topology().expected[2], addresses=())
     decision = judged(view, Scope.POD, expected=(*topology().expected[:2], gone))
     assert isinstance(decision, Done)

@@ -467,6 +467,27 @@ def test_copies_whose_other_holder_is_silent(addresses: bool, waiting: bool) -> 
     assert "couchdb-2" in reason
 
 
+def test_copies_whose_other_holder_was_not_read_in_time_are_waited_for() -> None:
+    """A member of another StatefulSet, which is connected: a look that is cut short tells less."""
+    nodes = [
+        replace(
+            each,
+            all_nodes=each.all_nodes | {ELSEWHERE},
+            cluster_nodes=each.cluster_nodes | {ELSEWHERE},
+        )
+        for each in unmarked(whole(), 1, uuid="anew")
+    ]
+    on = [erlang_name(1), ELSEWHERE]
+    nodes = [
+        replace(each, volume=replace(each.volume or Volume(), maps=volume(on=on).maps))
+        for each in nodes
+    ]
+    copies = Copies(names(1), ("orders",), unsourced={erlang_name(1): (ORDERS,)}, synced=True)
+    told = verdict(nodes, copies=copies)
+    assert told is not None
+    assert "copies" in waits(told.decision)["couchdb-1"]
+
+
 def test_copies_that_an_unlost_volume_lacks_are_told_so() -> None:
     """No sign of a lost volume: not to be called one."""
     nodes = whole()

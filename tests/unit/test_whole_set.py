@@ -295,7 +295,7 @@ def test_what_keeps_members_apart_is_said_of_the_one_that_is_missed() -> None:
         finished(1, 0),
     ]
     assert waits(decide(topology(2), view(*linked), Scope.SET)) == {
-        "couchdb-0": "to lose its connection to couchdb@stranger, which is no member"
+        "couchdb-0": "to list couchdb@stranger, which is connected to it, or to lose that connection"
     }
 
 
