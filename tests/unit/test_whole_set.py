@@ -295,7 +295,8 @@ def test_what_keeps_members_apart_is_said_of_the_one_that_is_missed() -> None:
         finished(1, 0),
     ]
     assert waits(decide(topology(2), view(*linked), Scope.SET)) == {
-        "couchdb-0": "to list couchdb@stranger, which is connected to it, or to lose that connection"
+        "couchdb-0": "to list couchdb@stranger, which is connected to it, or to lose that "
+        "connection"
     }
 
 
