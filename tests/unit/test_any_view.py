@@ -101,6 +101,10 @@ def situations(draw: st.DrawFn) -> tuple[Topology, ClusterView, Scope]:
             laid = holding(*databases, suffix=f".{n}")
             volume = replace(laid, filled=filled & SYSTEM_DATABASES)
             seen = read(replace(seen, volume=volume))
+        elif draw(YES_OR_NO):
+            seen = read(replace(seen, up="ok", volume=holding("orders", on=frozenset(pool))))
+        if seen.volume is not None and draw(YES_OR_NO):
+            seen = replace(seen, volume=replace(seen.volume, mark=None))
         if not normal and draw(YES_OR_NO):
             unread: dict[str, Any] = {draw(PARTS): None}
             seen = replace(seen, volume=replace(seen.volume or Volume(), **unread))
@@ -169,6 +173,8 @@ def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
                     assert not set(membership.left_behind) & lead.cluster_nodes
                     fellows = [n for n in seen.nodes if n.name in lead.cluster_nodes]
                     assert not any(n.was_finished for n in fellows)
+                    known = membership.listed | membership.pods.keys() | membership.beyond
+                    assert not any(n.all_nodes - known for n in fellows), "others know of it"
                 case SyncIdentity(pod=pod, source=source):
                     assert source in answering
                     assert scope is Scope.SET or pod == place.own
@@ -180,6 +186,13 @@ def test_from_any_view_the_decision_is_lawful_and_comes_to_an_end(
     if isinstance(decision, Wait):
         assert decision.reasons
         assert all(decision.reasons.values())
+    if isinstance(decision, Done):
+        membership = Membership.of(place, seen)
+        for pod in decision.marks:
+            marked = next(n for n in seen.nodes if n.pod == pod)
+            fellows_by_pod = membership.pods_in(marked.cluster_nodes).keys()
+            unseen = fellows_by_pod & membership.silent.keys()
+            assert membership.survey.mark(pod) is not None or not unseen, "it may be a lost one"
     if isinstance(decision, Done) and scope is Scope.SET:
         everybody = {n.name for n in seen.nodes}
         assert len(everybody) == len(place.expected)
