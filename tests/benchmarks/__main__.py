@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=1000, help="for the scale [1000]")
     parser.add_argument("--databases", type=int, default=300, help="for adopt [300]")
     parser.add_argument("--only", action="append", metavar="PART", help="repeatable")
-    parser.add_argument("--json", type=Path, default=HERE / "results.json", metavar="FILE")
+    whole = "written to; without --only results.json is"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=whole)
     options = parser.parse_args(arguments)
     runs = options.runs
     homes = [None, *real_homes()]
@@ -71,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "processors": os.cpu_count(),
     }
     results = {"machine": machine, "runs": runs, "rows": [asdict(row) for row in rows]}
-    options.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    path = options.json or (None if options.only else HERE / "results.json")
+    if path is not None:  # one part alone does not replace the results of all
+        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return 0
 
 
