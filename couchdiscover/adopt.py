@@ -220,7 +220,7 @@ class _Adoption:
                     self._rewritten |= {database}
                 case SyncAdopted(databases=databases) if each.taken:
                     self._synced |= frozenset(databases)
-                    self._begin_proof_anew()
+                    self._begin_proof_anew(whole=bool(ground.unsettled))
         self.pace.acted()
 
     def _adopter(self, ground: Ground, count: int) -> Adopter:
@@ -235,12 +235,17 @@ class _Adoption:
 
         return Adopter(ground, self.looker.observer.fleet, self._tally, said)
 
-    def _begin_proof_anew(self) -> None:
-        """What is there after a push was asked for is what is to be proven."""
+    def _begin_proof_anew(self, *, whole: bool) -> None:
+        """What is there after a push was asked for is what is to be proven.
+
+        Of volumes that are not settled ``whole``, since any copy may lag behind; else those alone
+        that were found to be older than the others know them.
+        """
         proof = self._proof
         if proof is not None:
             amiss = proof.rolled_back | proof.uneven
-            pairs = tuple(pair for pair in proof.pairs if pair in amiss) or proof.pairs
+            older = tuple(pair for pair in proof.pairs if pair in amiss)
+            pairs = proof.pairs if whole else older or proof.pairs
             self._proof = Proof(pairs, proof.purges, rolled_back=amiss)
 
     def repair_identity(self, ground: Ground) -> bool:

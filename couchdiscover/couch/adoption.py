@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from couchdiscover.couch.client import (
     CouchFailure,
@@ -248,22 +247,19 @@ def _starting(client: CouchNode, node: NodeView, shard_map: ShardMap) -> dict[st
         for document in client.file_documents(file, PAGE_DOCUMENTS):
             over = document.get("_replication_state") in ("completed", "failed")
             if "source" in document and "target" in document and not over:
-                found[str(document.get("_id", ""))] = _without_login(document["target"])
+                found[str(document.get("_id", ""))] = without_login(document["target"])
     return found
 
 
-def _without_login(target: object) -> str:
+def without_login(target: object) -> str:
     """Where a replication goes to, as far as it can be shown: neither user nor password."""
     if isinstance(target, dict):
         target = target.get("url", "")
-    text = "".join(c if c.isprintable() else "?" for c in str(target))[:200]
-    try:
-        parts = urlsplit(text)
-        if not parts.netloc:
-            return text.rpartition("@")[2].partition("?")[0]
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:
-        return "an address that cannot be read"
+    text = "".join(c if c.isprintable() else "?" for c in str(target))
+    # A password may hold what ends a host name elsewhere: whatever is before the last @ goes.
+    scheme = next((each for each in ("https://", "http://") if text.startswith(each)), "")
+    rest = text.rpartition("@")[2] if "@" in text else text.removeprefix(scheme)
+    return (scheme + rest.partition("?")[0].partition("#")[0])[:200]
 
 
 # --- writing ----------------------------------------------------------------------------------
@@ -518,9 +514,11 @@ class Adopter:
             for shard_map in (self.ground.maps[n] for n in databases if n in self.ground.maps)
             for range_, names in shard_map.by_range.items()
         }
-        infos = read_files(
-            nodes, [(name, file) for file, names in places.items() for name in names]
-        )
+        wanted = [(name, file) for file, names in places.items() for name in names]
+        infos = read_files(nodes, wanted)
+        if missing := [name for name, file in wanted if (name, file) not in infos]:
+            # A purge that is not handed on anew now comes back through that copy, for good.
+            raise StaleError(f"the files of {missing[0]} could not be looked at")
         for (source, file), info in infos.items():
             if info is None or info.purge_seq == 0:
                 continue

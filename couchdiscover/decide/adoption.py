@@ -398,6 +398,15 @@ def _refusal(ground: Ground) -> Refuse | None:
         return clone
     if cloned := cloned_note(survey):
         return Refuse(NotSo, cloned)
+    if survey.displacing:
+        moved = ", ".join(f"{pod} has the one of {n}" for pod, n in sorted(survey.permuted.items()))
+        return Refuse(
+            Unsafe,
+            f"volumes have changed places ({moved}), and {some(survey.displacing)} "
+            "gave its own away and has none of those: an older volume, a new one, or one of a "
+            "former name. Maps that name it could hide documents: put each volume at the pod whose "
+            "name it had, or volumes of one moment, and try again",
+        )
     if survey.merged:
         return Refuse(
             Unsafe,
@@ -521,6 +530,8 @@ def misused_names(ground: Ground) -> str | None:
             ground.survey.volumes[former.pod].files or frozenset()
         ):
             return f"--from {name}={pod}: no file of {name}'s is on {pod}'s volume"
+        if mark is not None and mark.at and ground.survey.is_itself(pod) and name not in known:
+            return f"--from {name}={pod}: by its mark the volume of {pod} is {pod}'s own"
         if contradicted := _contradicted(ground.survey, name, pod):
             return f"--from {name}={pod}: {contradicted}"
     if ground.wishes.databases is not None and not any(map(ground.wishes.wants, ground.maps)):

@@ -520,6 +520,16 @@ class Survey:
                 return self._elsewhere
         return {}
 
+    @cached_property
+    def displacing(self) -> tuple[str, ...]:
+        """Pods whose own volume is at another pod, and that have one of which nothing tells whose.
+
+        An older one of another pod, or a new one, in which CouchDB has made what the maps name
+        there, empty: maps that name it would hide what the others hold.
+        """
+        pods = {self.present[name] for name in self.permuted.values() if name in self.present}
+        return tuple(sorted(pods - self.permuted.keys()))
+
     def translation(self) -> Mapping[str, str]:
         """Names in maps → the Erlang names of the nodes that have their volumes now."""
         return {f.name: self._node[f.pod].name for f in self.former.values()}

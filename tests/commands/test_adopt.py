@@ -480,6 +480,25 @@ def test_a_database_made_on_each_of_two_restored_nodes(
     assert call("couchdb-2", "PUT", "/newdb")[0] == 201
 
 
+def test_volumes_that_changed_places_of_which_one_is_older_are_refused(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """Nothing tells whose the older one was: half a swap would hide what the other holds."""
+    box = sandbox(2, namespace="prod")
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    fill(call, "couchdb-0", {f"db{number}": 1 for number in range(6)}, DOCUMENTS)
+    (tmp_path / "old").mkdir()
+    old = snapshots(box, tmp_path / "old")
+    call.put("couchdb-0", "/late?q=4&n=1")
+    eventually(lambda: all(call(pod, "GET", "/late")[0] == 200 for pod in box.pods))
+    young = snapshots(box, tmp_path)
+    restored = Original([old[1], young[0]]).restored(sandbox, [0, 1], namespace="prod")
+    ended = run(couchdiscover, restored)
+    assert (ended.code, ended.json["steps"]) == (6, []), ended.err
+    assert "couchdb-0 gave its own away and has none of those" in ended.json["message"]
+
+
 def test_a_wall_that_falls_after_the_adoption(sandbox: Make, couchdiscover: Command) -> None:
     """A backup beside living production: once adopted, the two stay what they are."""
     box = sandbox(3, namespace="prod")

@@ -22,7 +22,7 @@ from couchdiscover.decide.volumes import Survey
 from couchdiscover.errors import CouchdiscoverError, NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import Identity, LoginRefused, NodeView
 from couchdiscover.state.steps import Done, RewriteMap, SyncAdopted, SyncIdentity, Wait
-from couchdiscover.state.volumes import Mark, ShardMap, Trace, Volume
+from couchdiscover.state.volumes import FileInfo, Mark, ShardMap, Trace, Volume
 from tests.support.decisions import refused
 from tests.support.ground import (
     MAPS,
@@ -37,6 +37,7 @@ from tests.support.ground import (
     with_nodes,
 )
 
+FULL = FileInfo("f" * 32, 3, 0, 3)
 STAGE = "couchdb@couchdb-0.couchdb.stage.svc.cluster.local"
 
 
@@ -89,6 +90,43 @@ def test_the_original_of_a_clone_is_told_of_it() -> None:
         replace(made, view=replace(made.view, sights=tuple(nodes)), survey=survey), NotSo
     )
     assert f"{STAGE} runs on copies of volumes of this cluster" in told
+
+
+def test_volumes_that_moved_onto_one_of_which_nothing_tells_are_refused() -> None:
+    """Half a swap would name an older or a new volume for a full one, and call it done."""
+    made = settled()
+    swapped = {new(1): "couchdb-0"}
+
+    def moved(node: NodeView) -> NodeView:
+        found = volume(node)
+        if node.pod != swapped[new(1)]:
+            return replace(node, volume=replace(found, mark=None, traces=()))
+        mark = Mark(new(1), found.uuid or "", {}, "2026-01-01")
+        here = frozenset(file for file in found.files or ())
+        infos = dict.fromkeys(here, FULL)
+        return replace(node, volume=replace(found, mark=mark, infos=infos, maps=only(1)))
+
+    def only(number: int) -> tuple[ShardMap, ...]:
+        return (a_map("a", new(number)),)
+
+    away = with_nodes(made, moved)
+    away = with_nodes(away, lambda n: replace(n, volume=replace(volume(n), maps=only(1))))
+    assert away.survey.permuted == {"couchdb-0": new(1)}
+    told = refusal(away, Unsafe)
+    assert "couchdb-1 gave its own away and has none of those" in told
+
+
+def test_a_volume_that_is_its_pods_own_is_nobody_elses() -> None:
+    made = ground((a_map("a", *OLD),))
+    marked = with_nodes(
+        made,
+        lambda n: replace(
+            n, volume=replace(volume(n), mark=Mark(n.name, volume(n).uuid or "", {}, "2026-01-01"))
+        ),
+    )
+    told = replace(marked, wishes=Wishes({old(0): "couchdb-1"}))
+    told = replace(told, survey=replace(told.survey, told=told.wishes.told))
+    assert "is couchdb-1's own" in str(misused_names(told))
 
 
 def test_maps_in_conflict_are_refused() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from couchdiscover.couch.adoption import without_login
 from couchdiscover.couch.client import Access, CouchFailure, CouchNode, ErrorAnswer, NoAnswer
 from couchdiscover.couch.volumes import (
     SYSTEM_FILES,
@@ -407,3 +408,20 @@ def test_too_odd_a_uuid_is_refused(node: Node) -> None:
     node.answers["/_node/_local/_dbs"] = (status, {**body, "uuid": "../x"})
     with pytest.raises(NoAnswer):
         node.client.dbs_info()
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("https://u:p/ss@host/db?x#y", "https://host/db"),
+        ("https://u:p#ss@host/db", "https://host/db"),
+        ("https://u:p?ss@host/db", "https://host/db"),
+        ("u:pa://ss@host/db", "host/db"),
+        ({"url": "http://u:se@cret@host/db"}, "http://host/db"),
+        ("https://host/db?key=secret", "https://host/db"),
+        ("db", "db"),
+    ],
+)
+def test_where_a_replication_goes_is_shown_without_its_login(target: object, shown: str) -> None:
+    """A password may hold what ends the host's part of an address elsewhere."""
+    assert without_login(target) == shown
