@@ -214,9 +214,7 @@ def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> Clust
         peers = [n.pod for n in view.nodes if n.pod not in verified and n.finished]
         wanted |= dict.fromkeys(peers, Part.FILES | Part.HISTORY)
         view = _read(asker, topology, view, wanted)
-        if elsewhere := Membership.of(topology, view).elsewhere:
-            beyond = _beyond(asker, topology, view, elsewhere)
-            view = _with_volumes_beyond(view, beyond, Part.HISTORY | Part.UUID)
+        view = _with_witnesses_beyond(asker, topology, view)
     view = _confirmed(asker, topology, view, verified)
     view, questioned = _sampled(asker, topology, view, verified)
     return _with_copies(asker, topology, view, verified, questioned)
@@ -396,12 +394,11 @@ def _with_copies(
         return view
     view = _with_witnesses(asker, topology, view)
     view = _with_spared_maps(asker, topology, view)
+    view = _with_witnesses_beyond(asker, topology, view)
     membership = Membership.of(topology, view)
-    if membership.elsewhere:
+    if membership.elsewhere and not _spared_maps(membership.survey):
         others = _beyond(asker, topology, view, membership.elsewhere)
-        view = _with_volumes_beyond(view, others, Part.HISTORY | Part.UUID)
-        if not _spared_maps(membership.survey):
-            view = _with_volumes_beyond(view, others, Part.MAPS)
+        view = _with_volumes_beyond(view, others, Part.MAPS)
         membership = Membership.of(topology, view)
     survey = membership.survey
     maps = _spared_maps(survey)
@@ -447,6 +444,14 @@ def _with_witnesses(asker: Asker, topology: Topology, view: ClusterView) -> Clus
     view = _read(asker, topology, view, {node.pod: Part.HISTORY for node in silent})
     untold = [n for n in view.nodes if n.finished and not _tells(n.volume or Volume())]
     return _read(asker, topology, view, {node.pod: Part.UUID for node in untold})
+
+
+def _with_witnesses_beyond(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
+    """The same of connected members that are no pods of ours, of those that did not tell yet."""
+    elsewhere = Membership.of(topology, view).elsewhere
+    untold = [name for name in elsewhere if not _tells(view.others.get(name, Volume()))]
+    beyond = _beyond(asker, topology, view, untold)
+    return _with_volumes_beyond(view, beyond, Part.HISTORY | Part.UUID)
 
 
 def _spared_maps(survey: Survey) -> Mapping[str, ShardMap]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from couchdiscover.couch.asking import Asker, node_of
-from couchdiscover.couch.client import CouchNode, ErrorAnswer
+from couchdiscover.couch.client import CouchFailure, CouchNode, ErrorAnswer
 from couchdiscover.couch.configuration import details_of, identity_of
 from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.common import may_be_born_twice
@@ -30,12 +30,15 @@ def read_details(
 ) -> NodeDetails:
     """What a node's configuration says, and the members' zones where it asks for them.
 
-    Raises CouchFailure.
+    Raises CouchFailure where the configuration cannot be read; zones that cannot are unknown.
     """
     found = details_of(pod, node.config() if config is None else config)
     if found.placement is None:
         return found
-    zones = {name: body.get("zone") for name, body in node.node_documents().items()}
+    try:
+        zones = {name: body.get("zone") for name, body in node.node_documents().items()}
+    except CouchFailure:
+        return found
     return replace(found, zones={n: zone for n, zone in zones.items() if isinstance(zone, str)})
 
 

@@ -1,12 +1,14 @@
 """One look at all nodes: what is asked, of whom, and what becomes of what cannot be read."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from couchdiscover.couch.client import CouchNode, NoAnswer
 from couchdiscover.couch.configuration import details_of
 from couchdiscover.couch.executor import execute
+from couchdiscover.couch.identities import read_details
 from couchdiscover.couch.observer import Observer
 from couchdiscover.decide.decision import decide
 from couchdiscover.sandbox.http import Response
@@ -258,3 +260,16 @@ def test_finished_by_hand_is_seen_as_prior() -> None:
     assert FinishCluster not in [
         type(s) for s in getattr(decide(place, view, Scope.SET), "steps", ())
     ]
+
+
+def test_zones_that_cannot_be_read_are_unknown_and_cost_nothing_else() -> None:
+    """They are asked for only where [cluster] placement goes by them."""
+
+    class Node:
+        def node_documents(self) -> dict[str, dict[str, str]]:
+            raise NoAnswer("timed out")
+
+    config = {"cluster": {"placement": "a:1"}}
+    found = read_details(cast("CouchNode", Node()), "couchdb-0", config)
+    assert (found.placement, found.zones) == ("a:1", None)
+    assert read_details(cast("CouchNode", Node()), "couchdb-0", {}).zones is None
