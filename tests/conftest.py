@@ -79,6 +79,14 @@ def any_sandbox(
     return _of_release(sandbox, request.param)
 
 
+@pytest.fixture(params=real_homes() or NO_RELEASE, ids=_id)
+def real_sandbox(
+    request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
+) -> Callable[..., Sandbox]:
+    """Those of real nodes alone, for what no simulated one can show."""
+    return _of_release(sandbox, request.param)
+
+
 @pytest.fixture(params=[SIMULATED[0], *(real_homes() or NO_RELEASE)], ids=_id)
 def newest_or_real(
     request: pytest.FixtureRequest, sandbox: Callable[..., Sandbox]
@@ -93,5 +101,5 @@ def _of_release(
     if isinstance(release, str):
         return functools.partial(sandbox, version=release)
     if release is None:
-        pytest.skip("COUCHDB_HOME names no CouchDB release: not tried against real nodes")
+        pytest.skip("no real nodes: COUCHDB_HOME names no installed CouchDB release")
     return functools.partial(sandbox, real=release, password=REAL_PASSWORD)

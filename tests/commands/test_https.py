@@ -49,24 +49,15 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-@pytest.fixture(params=["own certificates", "a proxy in front"])
-def https(request: pytest.FixtureRequest, any_sandbox: Make, authority: Authority) -> Make:
-    """Makes sandboxes whose nodes are reached by https, real ones in both ways.
+def is_real(make: Make) -> bool:
+    return getattr(make, "keywords", {}).get("real") is not None
 
-    A simulated node has no process of its own: its listener is both.
-    """
+
+def ending_tls(make: Make, authority: Authority) -> Sandbox:
+    """Two nodes behind a proxy that ends TLS; a simulated node's own listener is one."""
     everybody = [f"couchdb-{n}.{DOMAIN}" for n in range(4)]
-
-    def make(nodes: int, **options: Any) -> Sandbox:
-        real = getattr(any_sandbox, "keywords", {}).get("real") is not None
-        if request.param == "own certificates" and real:
-            return any_sandbox(nodes, certificates=authority.pem, **options)
-        if request.param == "own certificates":
-            pytest.skip("a simulated node's listener is a proxy in front")
-        options |= {"front": True} if real else {}
-        return any_sandbox(nodes, tls=authority.context(*everybody), **options)
-
-    return make
+    options: dict[str, Any] = {"front": True} if is_real(make) else {}
+    return make(2, tls=authority.context(*everybody), **options)
 
 
 def run(couchdiscover: Command, box: Sandbox, ca: Path, pod: str | None = None) -> list[str]:
@@ -91,10 +82,20 @@ def whole(couchdiscover: Command, box: Sandbox, ca: Path) -> None:
             requests.get(f"http://{host}:{port}/_up", timeout=10)
 
 
-def test_a_fresh_set_a_scale_up_and_a_rolling_restart(
-    https: Make, authority: Authority, couchdiscover: Command
+def test_nodes_behind_a_proxy_that_ends_tls(
+    any_sandbox: Make, authority: Authority, couchdiscover: Command
 ) -> None:
-    box = https(2)
+    lives(couchdiscover, ending_tls(any_sandbox, authority), authority)
+
+
+def test_nodes_with_certificates_of_their_own(
+    real_sandbox: Make, authority: Authority, couchdiscover: Command
+) -> None:
+    lives(couchdiscover, real_sandbox(2, certificates=authority.pem), authority)
+
+
+def lives(couchdiscover: Command, box: Sandbox, authority: Authority) -> None:
+    """A fresh set, a scale-up, and a rolling restart."""
     assert run(couchdiscover, box, authority.file)[-1] == "finish_cluster couchdb-0"
     whole(couchdiscover, box, authority.file)
     box.scale(3)
@@ -111,7 +112,7 @@ def test_a_fresh_set_a_scale_up_and_a_rolling_restart(
 def test_a_node_with_another_pods_certificate_gets_no_password(
     any_sandbox: Make, authority: Authority, couchdiscover: Command
 ) -> None:
-    if getattr(any_sandbox, "keywords", {}).get("real") is None:
+    if not is_real(any_sandbox):
         box = any_sandbox(2, tls=authority.context(f"couchdb-1.{DOMAIN}"))
     else:
         box = any_sandbox(2, certificates=lambda host: authority.pem(f"couchdb-1.{DOMAIN}"))
@@ -126,7 +127,7 @@ def test_a_node_with_another_pods_certificate_gets_no_password(
 def test_a_ca_that_is_not_told_is_not_trusted(
     any_sandbox: Make, authority: Authority, couchdiscover: Command
 ) -> None:
-    if getattr(any_sandbox, "keywords", {}).get("real") is None:
+    if not is_real(any_sandbox):
         box = any_sandbox(1, tls=authority.context(f"couchdb-0.{DOMAIN}"))
     else:
         box = any_sandbox(1, certificates=authority.pem)
@@ -138,11 +139,9 @@ def test_a_ca_that_is_not_told_is_not_trusted(
 
 
 def test_nodes_that_talk_to_each_other_over_tls(
-    any_sandbox: Make, authority: Authority, couchdiscover: Command, tmp_path: Path
+    real_sandbox: Make, authority: Authority, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """Erlang's distribution over TLS, with certificates that both sides ask for."""
-    if getattr(any_sandbox, "keywords", {}).get("real") is None:
-        pytest.skip("simulated nodes are not connected over a network")
     pem = authority.pem(*(f"couchdb-{n}.{DOMAIN}" for n in range(3)))
     both = (
         f'{{certfile, "{pem}"}}, {{cacertfile, "{authority.file}"}}, {{verify, verify_peer}}, '
@@ -153,7 +152,7 @@ def test_nodes_that_talk_to_each_other_over_tls(
         f"[{{server, [{both}, {{fail_if_no_peer_cert, true}}]}}, {{client, [{both}]}}].\n"
     )
     arguments = ("-proto_dist inet_tls", f"-ssl_dist_optfile {options}")
-    box = any_sandbox(2, node_options={"arguments": arguments})
+    box = real_sandbox(2, node_options={"arguments": arguments})
     for last in ("finish_cluster", "sync_identity"):
         ended = couchdiscover("-o", "json", environment=box.environment())
         assert ended.code == 0, ended.err

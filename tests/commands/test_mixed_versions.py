@@ -39,7 +39,10 @@ def releases(request: pytest.FixtureRequest) -> tuple[Any, Any]:
         return OLD, NEW
     found = homes()
     if found is None:
-        pytest.skip("COUCHDB_HOME names no CouchDB 3.3 and a newer one: not tried on real nodes")
+        pytest.skip(
+            "no real nodes of two versions: COUCHDB_HOME names no two installed CouchDB releases, "
+            "a 3.3 and a newer one"
+        )
     return found
 
 

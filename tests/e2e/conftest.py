@@ -241,7 +241,7 @@ def images() -> dict[str, str]:
     """The images to be tried; skips where there is no cluster, or no images."""
     missing = [name for name in ("KUBECONFIG", *IMAGES.values()) if not os.environ.get(name)]
     if missing:
-        pytest.skip(f"needs a cluster and images: {', '.join(missing)} not set")
+        pytest.skip(f"no Kubernetes cluster with images to try: {', '.join(missing)} not set")
     return {name: os.environ[variable] for name, variable in IMAGES.items()}
 
 
