@@ -357,7 +357,7 @@ def decide_adoption(ground: Ground) -> Decision:
     if living := _living(ground):
         return living
     if not ground.unsettled and not ground.stale and not ground.survey.untold:
-        return _rolled_back(ground) or Done(remarks(ground))
+        return _rolled_back(ground) or _in_doubt(ground) or Done(remarks(ground))
     if ground.stale or ground.survey.untold:
         if hindrance := _misuse(ground) or _hindrance(ground):
             return hindrance
@@ -728,6 +728,15 @@ def _rolled_back(ground: Ground) -> Decision | None:
     return _copies(replace(ground, proof=replace(proof, pairs=tuple(concerned))))
 
 
+def _in_doubt(ground: Ground) -> Wait | None:
+    """Copies that differ, of which a second look is to tell whether that is a write on its way."""
+    proof = ground.proof
+    if proof is None or not proof.suspected:
+        return None
+    names = {pair.file.database for pair in proof.suspected}
+    return Wait({"": Plain(f"to tell whether copies of {some(names)} are older than others")})
+
+
 def _sync(ground: Ground, databases: Collection[str]) -> Do:
     return Do((SyncAdopted(ground.lead.pod, tuple(sorted(databases, key=_order))),))
 
@@ -760,6 +769,10 @@ def remarks(ground: Ground) -> tuple[str, ...]:
         )
     if ground.left_out:
         notes.append(f"{some(ground.left_out)} were not asked for, and stay under former names")
+    proof = ground.proof
+    if proof is not None and not ground.unsettled and not proof.surveyed:
+        unseen, pairs = len(proof.pairs) - len(proof.seen), len(proof.pairs)
+        notes.append(f"{unseen} of {pairs} pairs of shard copies could not be compared")
     others = ground.survey.gone - ground.dropped
     if others and ground.stale:
         notes.append(

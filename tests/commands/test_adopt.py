@@ -268,6 +268,10 @@ def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
         box.stop(pod)
     mount(box, [young[0], old[1], young[2]])
     start(box)
+    for only_looks, code in (("--dry-run", 3), ("--timeout=0", 4)):
+        looked = run(couchdiscover, box, only_looks)
+        assert looked.code == code, looked.err
+        assert "sync_shards" in looked.json["message"]
     ended = run(couchdiscover, box)
     assert ended.code == 0, ended.err
     assert all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods)
