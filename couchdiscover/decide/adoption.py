@@ -16,7 +16,12 @@ from couchdiscover.decide import refusals
 from couchdiscover.decide.common import RECONNECT_SECONDS
 from couchdiscover.decide.copies import Proof
 from couchdiscover.decide.identity import Drift
-from couchdiscover.decide.verification import clone_refusal, cloned_note, stranded_note
+from couchdiscover.decide.verification import (
+    changed_places,
+    clone_refusal,
+    cloned_note,
+    stranded_note,
+)
 from couchdiscover.decide.volumes import Evidence, Former, Survey, is_replicator
 from couchdiscover.errors import CouchdiscoverError, NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import ClusterView, LoginRefused, NodeView, Unreachable
@@ -399,14 +404,7 @@ def _refusal(ground: Ground) -> Refuse | None:
     if cloned := cloned_note(survey):
         return Refuse(NotSo, cloned)
     if survey.displacing:
-        moved = ", ".join(f"{pod} has the one of {n}" for pod, n in sorted(survey.permuted.items()))
-        return Refuse(
-            Unsafe,
-            f"volumes have changed places ({moved}), and {some(survey.displacing)} "
-            "gave its own away and has none of those: an older volume, a new one, or one of a "
-            "former name. Maps that name it could hide documents: put each volume at the pod whose "
-            "name it had, or volumes of one moment, and try again",
-        )
+        return Refuse(Unsafe, changed_places(survey))
     if survey.merged:
         return Refuse(
             Unsafe,

@@ -492,6 +492,9 @@ def test_volumes_that_changed_places_of_which_one_is_older_are_refused(
     ended = run(couchdiscover, restored)
     assert (ended.code, ended.json["steps"]) == (6, []), ended.err
     assert "couchdb-0 gave its own away and has none of those" in ended.json["message"]
+    assembling = couchdiscover("run", "-o", "json", environment=restored.environment())
+    assert assembling.code == 6, assembling.err
+    assert assembling.json["message"] == ended.json["message"]  # no advice that does not help
 
 
 def test_a_wall_that_falls_after_the_adoption(sandbox: Make, couchdiscover: Command) -> None:
