@@ -173,15 +173,24 @@ class _Adoption:
             self._proof = look_at(before, to_ask)
             if self._proof.progress() == before.progress():
                 break  # they are being filled: time to look at everything else, too
-        while not ground.unsettled and not self.pace.deadline.passed:
-            before = self._proof
-            if before.surveyed and not before.suspected:
+        return self._proof if ground.unsettled else self._surveyed(to_ask)
+
+    def _surveyed(self, to_ask: Nodes) -> Proof:
+        """Looks on until all copies were seen, and once more at those that differ, also where
+        there is one look only: what nobody looked at is not "nothing to adopt"."""
+        deadline, proof = self.pace.deadline, self._proof or Proof(())
+        doubts = 0
+        while not (deadline.seconds and deadline.passed) and doubts < MOST_TIMES:
+            if proof.surveyed and not proof.suspected:
                 break
-            self.pace.deadline.sleep(SECOND_LOOK if before.surveyed else 0.0)
-            self._proof = look_at(before, to_ask)
-            if self._proof.seen == before.seen and not before.suspected:
+            if proof.surveyed:
+                doubts += 1
+                deadline.rest(SECOND_LOOK)
+            before, proof = proof, look_at(proof, to_ask)
+            if proof.seen == before.seen and not before.suspected:
                 break
-        return self._proof
+        self._proof = proof
+        return proof
 
     # --- acting ---
 

@@ -16,7 +16,12 @@ from couchdiscover.decide import refusals
 from couchdiscover.decide.common import RECONNECT_SECONDS
 from couchdiscover.decide.copies import Proof
 from couchdiscover.decide.identity import Drift
-from couchdiscover.decide.verification import clone_refusal, cloned_note, stranded_note
+from couchdiscover.decide.verification import (
+    changed_places,
+    clone_refusal,
+    cloned_note,
+    stranded_note,
+)
 from couchdiscover.decide.volumes import Evidence, Former, Survey, is_replicator
 from couchdiscover.errors import CouchdiscoverError, NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import ClusterView, LoginRefused, NodeView, Unreachable
@@ -357,7 +362,7 @@ def decide_adoption(ground: Ground) -> Decision:
     if living := _living(ground):
         return living
     if not ground.unsettled and not ground.stale and not ground.survey.untold:
-        return _rolled_back(ground) or Done(remarks(ground))
+        return _rolled_back(ground) or _in_doubt(ground) or Done(remarks(ground))
     if ground.stale or ground.survey.untold:
         if hindrance := _misuse(ground) or _hindrance(ground):
             return hindrance
@@ -399,14 +404,7 @@ def _refusal(ground: Ground) -> Refuse | None:
     if cloned := cloned_note(survey):
         return Refuse(NotSo, cloned)
     if survey.displacing:
-        moved = ", ".join(f"{pod} has the one of {n}" for pod, n in sorted(survey.permuted.items()))
-        return Refuse(
-            Unsafe,
-            f"volumes have changed places ({moved}), and {some(survey.displacing)} "
-            "gave its own away and has none of those: an older volume, a new one, or one of a "
-            "former name. Maps that name it could hide documents: put each volume at the pod whose "
-            "name it had, or volumes of one moment, and try again",
-        )
+        return Refuse(Unsafe, changed_places(survey))
     if survey.merged:
         return Refuse(
             Unsafe,
@@ -728,6 +726,15 @@ def _rolled_back(ground: Ground) -> Decision | None:
     return _copies(replace(ground, proof=replace(proof, pairs=tuple(concerned))))
 
 
+def _in_doubt(ground: Ground) -> Wait | None:
+    """Copies that differ, of which a second look is to tell whether that is a write on its way."""
+    proof = ground.proof
+    if proof is None or not proof.suspected:
+        return None
+    names = {pair.file.database for pair in proof.suspected}
+    return Wait({"": Plain(f"to tell whether copies of {some(names)} are older than others")})
+
+
 def _sync(ground: Ground, databases: Collection[str]) -> Do:
     return Do((SyncAdopted(ground.lead.pod, tuple(sorted(databases, key=_order))),))
 
@@ -760,6 +767,10 @@ def remarks(ground: Ground) -> tuple[str, ...]:
         )
     if ground.left_out:
         notes.append(f"{some(ground.left_out)} were not asked for, and stay under former names")
+    proof = ground.proof
+    if proof is not None and not ground.unsettled and not proof.surveyed:
+        unseen, pairs = len(proof.pairs) - len(proof.seen), len(proof.pairs)
+        notes.append(f"{unseen} of {pairs} pairs of shard copies could not be compared")
     others = ground.survey.gone - ground.dropped
     if others and ground.stale:
         notes.append(

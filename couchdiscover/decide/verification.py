@@ -86,9 +86,19 @@ def _displaced(survey: Survey) -> str | None:
         return None
     if survey.has_former_names:
         return _former_names(survey)
-    if not survey.permuted:
-        return None
+    return changed_places(survey) if survey.permuted else None
+
+
+def changed_places(survey: Survey) -> str:
+    """What there is to say of volumes that are at other pods of today, and to do about it."""
     moved = ", ".join(f"{pod} has the one of {n}" for pod, n in sorted(survey.permuted.items()))
+    if survey.displacing:
+        return (
+            f"volumes have changed places ({moved}), and {some(survey.displacing)} gave its own "
+            "away and has none of those: an older volume, a new one, or one of a former name. Maps "
+            "that name it could hide documents: put each volume at the pod whose name it had, or "
+            "volumes of one moment, and try again"
+        )
     return (
         f"volumes have changed places ({moved}): the shard maps name copies that are on other "
         "nodes now; `couchdiscover adopt` puts the maps right"

@@ -19,6 +19,7 @@ from tests.support.adopting import (
     Make,
     Original,
     caller,
+    filled,
     forget_marks,
     in_process,
     kinds,
@@ -30,6 +31,7 @@ from tests.support.adopting import (
 )
 from tests.support.command import Command
 from tests.support.volumes import (
+    breathe,
     eventually,
     fill,
     mount,
@@ -189,10 +191,8 @@ def different_moments(
     sandbox: Make, couchdiscover: Command, tmp_path: Path, **options: Any
 ) -> Sandbox:
     """One volume of the three is older: without a deletion, a purge and a document since."""
-    box = sandbox(3, namespace="prod", **options)
-    assert couchdiscover("run", environment=box.environment()).code == 0
-    call = caller(box)
-    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    box, call = filled(sandbox, couchdiscover, {"db": 3}, **options)
+    breathe(call)
     old = snapshots(box, tmp_path)
     doomed = call.get("couchdb-0", "/db/d1")["_rev"]
     call("couchdb-0", "DELETE", f"/db/d1?rev={doomed}")
@@ -201,6 +201,7 @@ def different_moments(
     call.put("couchdb-0", "/db/added", {})
     call.put("couchdb-0", "/young?n=3&q=2")
     eventually(lambda: all(call.count(pod, "db") == DOCUMENTS for pod in box.pods))
+    breathe(call)
     young = snapshots(box, tmp_path)
     return Original([young[0], old[1], young[2]]).restored(sandbox, [0, 1, 2], **options)
 
@@ -209,10 +210,7 @@ def test_volumes_that_changed_places_and_lack_nothing_are_no_reason_to_refuse(
     newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """What is not named any more is empty, and so is what CouchDB has made in its place."""
-    box = newest_or_real(3, namespace="prod")
-    assert couchdiscover("run", environment=box.environment()).code == 0
-    call = caller(box)
-    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    box, call = filled(newest_or_real, couchdiscover, {"db": 3})
     call.put("couchdb-0", "/blank?n=1&q=1")
     found = snapshots(box, tmp_path)
     for pod in box.pods:
@@ -255,10 +253,8 @@ def all_equal(restored: Sandbox) -> None:
 def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
     newest_or_real: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
-    box = newest_or_real(3, namespace="prod")
-    assert couchdiscover("run", environment=box.environment()).code == 0
-    call = caller(box)
-    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    box, call = filled(newest_or_real, couchdiscover, {"db": 3})
+    breathe(call)
     old = snapshots(box, tmp_path)
     for number in (1, 2, 3):
         revision = call.get("couchdb-0", f"/db/d{number}")["_rev"]
@@ -266,11 +262,16 @@ def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
     for number in range(4):
         call.put("couchdb-0", f"/db/more{number}", {})
     eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods))
+    breathe(call)  # the purges are handed on, and their checkpoints noted
     young = snapshots(box, tmp_path)
     for pod in box.pods:
         box.stop(pod)
     mount(box, [young[0], old[1], young[2]])
     start(box)
+    for only_looks, code in (("--dry-run", 3), ("--timeout=0", 4)):
+        looked = run(couchdiscover, box, only_looks)
+        assert looked.code == code, looked.err
+        assert "sync_shards" in looked.json["message"]
     ended = run(couchdiscover, box)
     assert ended.code == 0, ended.err
     assert all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods)
@@ -350,10 +351,7 @@ def test_some_databases_only(sandbox: Make, couchdiscover: Command, tmp_path: Pa
 
 @pytest.fixture
 def with_replications(sandbox: Make, couchdiscover: Command, tmp_path: Path) -> Sandbox:
-    box = sandbox(3, namespace="prod")
-    assert couchdiscover("run", environment=box.environment()).code == 0
-    call = caller(box)
-    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    box, call = filled(sandbox, couchdiscover, {"db": 3})
     target = "https://someone:s3cr3t-of-theirs@elsewhere.example/db?token=s3cr3t-of-theirs"
     call.put("couchdb-0", "/_replicator/going", {"source": "db", "target": target})
     over = {"source": "db", "target": "gone", "_replication_state": "completed"}
@@ -484,10 +482,7 @@ def test_volumes_that_changed_places_of_which_one_is_older_are_refused(
     sandbox: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """Nothing tells whose the older one was: half a swap would hide what the other holds."""
-    box = sandbox(2, namespace="prod")
-    assert couchdiscover("run", environment=box.environment()).code == 0
-    call = caller(box)
-    fill(call, "couchdb-0", {f"db{number}": 1 for number in range(6)}, DOCUMENTS)
+    box, call = filled(sandbox, couchdiscover, {f"db{number}": 1 for number in range(6)}, nodes=2)
     (tmp_path / "old").mkdir()
     old = snapshots(box, tmp_path / "old")
     call.put("couchdb-0", "/late?q=4&n=1")
@@ -497,6 +492,9 @@ def test_volumes_that_changed_places_of_which_one_is_older_are_refused(
     ended = run(couchdiscover, restored)
     assert (ended.code, ended.json["steps"]) == (6, []), ended.err
     assert "couchdb-0 gave its own away and has none of those" in ended.json["message"]
+    assembling = couchdiscover("run", "-o", "json", environment=restored.environment())
+    assert assembling.code == 6, assembling.err
+    assert assembling.json["message"] == ended.json["message"]  # no advice that does not help
 
 
 def test_a_wall_that_falls_after_the_adoption(sandbox: Make, couchdiscover: Command) -> None:

@@ -68,17 +68,29 @@ def original(
     key = repr((nodes, sorted(databases.items()), sorted({**given, **options}.items())))
     if key in _made:
         return _made[key]
-    with_options = {"namespace": "prod", **options}
-    box = make(nodes, **with_options)
-    assert couchdiscover("run", environment=box.environment()).code == 0
+    box, _ = filled(make, couchdiscover, databases, nodes, **options)
     forget_marks(box)
-    fill(caller(box), box.pods[0], databases, DOCUMENTS)
     found = Original(snapshots(box, folder), databases)
     for pod in box.pods:
         box.stop(pod)
     if not box.is_real:
         _made[key] = found
     return found
+
+
+def filled(
+    make: Make,
+    couchdiscover: Command,
+    databases: Mapping[str, int],
+    nodes: int = 3,
+    **options: Any,
+) -> tuple[Sandbox, Caller]:
+    """A cluster in namespace ``prod`` with these databases, and who asks it."""
+    box = make(nodes, **{"namespace": "prod", **options})
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call = caller(box)
+    fill(call, box.pods[0], databases, DOCUMENTS)
+    return box, call
 
 
 def forget_marks(box: Sandbox) -> None:

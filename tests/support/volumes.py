@@ -109,6 +109,18 @@ def _node(box: Sandbox, pod: str) -> Node | RealNode:
     return box._pods[pod].node  # `node` gives simulated ones only
 
 
+def breathe(call: "Caller", seconds: float = 2.0) -> None:
+    """Lets internal replication push what was written, and note how far: with what was purged.
+
+    A simulated network goes on with each request.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for pod in call.box.pods:
+            call(pod, "GET", "/_up")
+        time.sleep(0.05)
+
+
 def up_for(box: Sandbox, seconds: float = 120.0, pods: Sequence[str] | None = None) -> None:
     """Has the simulated nodes say that they have been up for that long; real ones are waited for.
 

@@ -324,6 +324,22 @@ def test_copies_that_were_rolled_back_are_synced_and_proven() -> None:
     assert isinstance(decide_adoption(healed), Done)
 
 
+def test_copies_that_were_not_compared_are_no_nothing_to_adopt() -> None:
+    """Of two that differ a second look tells; those that nobody could look at are told."""
+    made = settled(marks=False)
+    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    unseen = decide_adoption(replace(made, proof=proof))
+    assert isinstance(unseen, Done)
+    assert unseen.warnings == (f"{len(proof.pairs)} of {len(proof.pairs)} pairs of shard copies "
+                               "could not be compared",)  # fmt: skip
+    one, other = FileInfo("f" * 32, 3, 0, 3), FileInfo("e" * 32, 4, 0, 4)
+    seen = replace(proof, seen=frozenset(proof.pairs), suspected={proof.pairs[0]: (one, other)})
+    doubted = decide_adoption(replace(made, proof=seen))
+    assert isinstance(doubted, Wait)
+    assert "copies of a are older" in str(doubted.reasons[""])
+    assert decide_adoption(replace(made, proof=replace(seen, suspected={}))) == Done(())
+
+
 # --- marks ------------------------------------------------------------------------------------
 
 
