@@ -288,10 +288,10 @@ def _placed_ahead(view: ClusterView, details: NodeDetails) -> str:
     )
     if not outside:
         return f"new ones go by {setting}"
-    zones = "no zone that it names" if len(outside) == 1 else "no zones that it names"
+    verb = "is" if len(outside) == 1 else "are"
     return (
-        f"and none will have them on {', '.join(outside)}, in {zones}: {setting} (a zone comes by "
-        "COUCHDB_ZONE since 3.5.1, or by `zone` in the documents in /_node/_local/_nodes)"
+        f"nor will new ones: {', '.join(outside)} {verb} in no zone that {setting} names (a zone "
+        "comes by COUCHDB_ZONE since 3.5.1, or by `zone` in the documents in /_node/_local/_nodes)"
     )
 
 

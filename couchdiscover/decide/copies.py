@@ -344,6 +344,17 @@ def copies_lost(shard_map: ShardMap, members: Collection[str], *, placed: bool) 
     return fewest == 0 or fewest < had
 
 
+def lost_by_number(
+    maps: Iterable[ShardMap], members: Collection[str], *, placed: bool
+) -> Mapping[int, list[str]]:
+    """Databases that have lost copies, by how many are left of the range that has the fewest."""
+    found: dict[int, list[str]] = {}
+    for each in maps:
+        if copies_lost(each, members, placed=placed):
+            found.setdefault(fewest_copies(each, members), []).append(each.database)
+    return found
+
+
 def told_copies(count: int) -> str:
     """A number of copies, in words."""
     return f"{count} {'copy' if count == 1 else 'copies'}" if count else "no copy"

@@ -11,8 +11,8 @@ from enum import StrEnum
 from couchdiscover.decide import refusals
 from couchdiscover.decide.copies import (
     MOVE_SHARDS,
-    copies_lost,
     fewest_copies,
+    lost_by_number,
     lost_copies_note,
     told_copies,
 )
@@ -449,13 +449,12 @@ def _too_few(
     The first is a loss; the second may be meant (``?n=``, [cluster] placement), or come of a
     scale-up.
     """
-    lost: dict[int, list[str]] = {}
+    lost = lost_by_number(maps, members, placed=placed)
+    told = {name for names in lost.values() for name in names}
     fewer: dict[int, list[str]] = {}
-    for each in maps:
+    for each in maps if not placed else ():
         fewest = fewest_copies(each, members)
-        if copies_lost(each, members, placed=placed):
-            lost.setdefault(fewest, []).append(each.database)
-        elif fewest < wanted and not placed:
+        if each.database not in told and fewest < wanted:
             fewer.setdefault(fewest, []).append(each.database)
     for count, names in sorted(lost.items()):
         message = lost_copies_note(named(names), count)

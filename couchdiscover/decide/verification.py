@@ -7,8 +7,7 @@ from couchdiscover.decide.common import Policy
 from couchdiscover.decide.copies import (
     MARKED_COPIES,
     SAMPLE_COPIES,
-    copies_lost,
-    fewest_copies,
+    lost_by_number,
     lost_copies_note,
     sample,
 )
@@ -285,15 +284,14 @@ def _few_left(membership: Membership) -> str | None:
 
     What members hold that are still listed and gone is told with them (``left_behind``).
     """
-    members = membership.listed
     details = [node.details for node in membership.view.nodes if node.details is not None]
     placed = any(each.placement for each in details)
-    left: dict[int, list[str]] = {}
-    for each in (membership.survey.all_maps or {}).values():
-        if each.database not in membership.survey.held and copies_lost(
-            each, members, placed=placed
-        ):
-            left.setdefault(fewest_copies(each, members), []).append(each.database)
+    maps = (membership.survey.all_maps or {}).values()
+    left = lost_by_number(
+        (each for each in maps if each.database not in membership.survey.held),
+        membership.listed,
+        placed=placed,
+    )
     if not left:
         return None
     fewest = min(left)

@@ -165,8 +165,14 @@ def test_new_databases_go_by_placement_where_there_is_one() -> None:
     ("zone", "words"),
     [
         ("b", "new ones go by [cluster] placement (a:1,b:1)"),
-        ("c", "and none will have them on couchdb-1, in no zone that it names"),
-        (None, "and none will have them on couchdb-1, in no zone that it names"),
+        (
+            "c",
+            "nor will new ones: couchdb-1 is in no zone that [cluster] placement (a:1",
+        ),
+        (
+            None,
+            "nor will new ones: couchdb-1 is in no zone that [cluster] placement (a:1",
+        ),
     ],
 )
 def test_a_node_in_no_zone_that_placement_names_gets_no_copies(
