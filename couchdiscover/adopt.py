@@ -1,7 +1,7 @@
 """The story of ``adopt``: look, judge whose the volumes were, take a stage's steps, look again."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from couchdiscover.couch.adoption import Adopter, Reader, Tally
@@ -23,7 +23,7 @@ from couchdiscover.decide.adoption import (
     uuid_remarks,
 )
 from couchdiscover.decide.common import Policy, identity_steps, identity_warnings
-from couchdiscover.decide.copies import Proof, equal
+from couchdiscover.decide.copies import Pair, Proof, equal
 from couchdiscover.decide.identity import Drift, drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.volumes import Survey, is_replicator
@@ -143,7 +143,8 @@ class _Adoption:
             # From here on nodes that have no uuid may be given one, as run does.
             self.looker.observer.only_looks = False
         ground = replace(ground, shifts=reader.shifts(ground))
-        return replace(ground, proof=self._prove(ground))
+        ground = replace(ground, proof=self._prove(ground))
+        return replace(ground, came_back=reader.came_back(ground))
 
     def _read_replications(self, reader: Reader, ground: Ground) -> dict[str, Replications]:
         for name in ground.stale:
@@ -166,7 +167,8 @@ class _Adoption:
         to_ask = Nodes(clients, fleet.patience)
         if self._proof is None:
             maps = ground.settling if ground.unsettled else tuple(ground.maps.values())
-            self._proof = equal(maps, clients.keys())
+            proof = equal(maps, clients.keys())
+            self._proof = replace(proof, handed_on=self._handed_on(proof.pairs))
         self._proof = look_at(self._proof, to_ask)
         while ground.unsettled and not self._proof.surveyed and not self.pace.deadline.passed:
             before = self._proof
@@ -181,13 +183,13 @@ class _Adoption:
         deadline, proof = self.pace.deadline, self._proof or Proof(())
         doubts = 0
         while not (deadline.seconds and deadline.passed) and doubts < MOST_TIMES:
-            if proof.surveyed and not proof.suspected:
+            if proof.surveyed and not proof.in_doubt:
                 break
             if proof.surveyed:
                 doubts += 1
                 deadline.rest(SECOND_LOOK)
             before, proof = proof, look_at(proof, to_ask)
-            if proof.seen == before.seen and not before.suspected:
+            if proof.seen == before.seen and not before.in_doubt:
                 break
         self._proof = proof
         return proof
@@ -253,9 +255,13 @@ class _Adoption:
         proof = self._proof
         if proof is not None:
             amiss = proof.rolled_back | proof.uneven
-            older = tuple(pair for pair in proof.pairs if pair in amiss)
+            older = tuple(pair for pair in proof.pairs if pair in amiss | proof.lagging)
             pairs = proof.pairs if whole else older or proof.pairs
-            self._proof = Proof(pairs, proof.purges, rolled_back=amiss)
+            handed_on = self._handed_on(pairs)
+            self._proof = Proof(pairs, proof.purges, rolled_back=amiss, handed_on=handed_on)
+
+    def _handed_on(self, pairs: Iterable[Pair]) -> frozenset[Pair]:
+        return frozenset(pair for pair in pairs if pair.file.database in self._synced)
 
     def repair_identity(self, ground: Ground) -> bool:
         """Makes the nodes' identity the same, as ``run`` does; whether that took steps."""
@@ -328,6 +334,11 @@ class _Adoption:
         if not self.narrator.record.steps:
             return "there is nothing to adopt" if not marks else "all was adopted already"
         what = "copies that were older than the others know them are as the others again"
+        if ground.proof is not None and not ground.proof.rolled_back:
+            what = (
+                "purges were handed on once more to copies that knew of fewer than they had been "
+                "handed, as those of an older snapshot do"
+            )
         if tally.databases:
             what = (
                 f"{_counted(len(tally.databases), 'database')} with "

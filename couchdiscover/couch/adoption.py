@@ -11,6 +11,7 @@ from couchdiscover.couch.client import (
     CouchNode,
     ErrorAnswer,
     Fleet,
+    plain,
     shard_map_of,
 )
 from couchdiscover.couch.copies import Nodes, read_files, read_pairs
@@ -25,7 +26,13 @@ from couchdiscover.decide.adoption import (
     shifted_ranges,
     whole_copies,
 )
-from couchdiscover.decide.copies import LOOK_REQUESTS, Pair, purge_checkpoint_name, pushed
+from couchdiscover.decide.copies import (
+    LOOK_REQUESTS,
+    Pair,
+    Proof,
+    purge_checkpoint_name,
+    pushed,
+)
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import ClusterView, NodeView
 from couchdiscover.state.steps import (
@@ -110,12 +117,7 @@ class Reader:
         moved = ground.survey.moved()
         if not moved:
             return {}
-        clients = {
-            node.name: self.fleet.node(pod, node.address)
-            for node in ground.view.nodes
-            if (pod := self.topology.pod(node.pod)) is not None
-        }
-        nodes = Nodes(clients, self.fleet.patience)
+        nodes = self._nodes(ground.view)
         concerned = {file.database for files in ground.survey.suspects.values() for file in files}
         found = {}
         for name, shard_map in ground.maps.items():
@@ -159,6 +161,32 @@ class Reader:
             merged |= answer or {}
         targets = tuple(sorted({target for target in merged.values() if target}))
         return Replications(len(merged), targets)
+
+    def came_back(self, ground: Ground) -> dict[str, tuple[str, ...] | None]:
+        """By database with a copy that is an older state of itself, documents that were purged and
+        that its fellows have again, by their ids.
+
+        They do not take the same purge twice, so that handing it on would make copies differ. None
+        where it cannot be told: CouchDB lists what was purged since 3.4; before, a copy that holds
+        more than its fellow tells that it alone has them.
+        """
+        proof = ground.proof
+        if proof is None or ground.unsettled:
+            return {}
+        pairs: dict[str, list[Pair]] = {}
+        for pair in sorted(proof.rolled_back | proof.uneven | proof.lagging):
+            pairs.setdefault(pair.file.database, []).append(pair)
+        nodes = self._nodes(ground.view)
+        lead = nodes.clients.get(ground.lead.name)
+        return {name: _came_back(name, each, proof, nodes, lead) for name, each in pairs.items()}
+
+    def _nodes(self, view: ClusterView) -> Nodes:
+        clients = {
+            node.name: self.fleet.node(pod, node.address)
+            for node in view.nodes
+            if (pod := self.topology.pod(node.pod)) is not None
+        }
+        return Nodes(clients, self.fleet.patience)
 
     def _ask(
         self, nodes: Sequence[NodeView], question: Callable[[CouchNode, NodeView], Answer | None]
@@ -224,6 +252,31 @@ def _shifted(
     return None if ranges == dict(shard_map.by_range) else ranges
 
 
+def _came_back(
+    database: str, pairs: Sequence[Pair], proof: Proof, nodes: Nodes, lead: CouchNode | None
+) -> tuple[str, ...] | None:
+    """Of one database, see ``Reader.came_back``."""
+    try:
+        purged = lead.purged(database) if lead is not None else None
+    except CouchFailure:
+        purged = None
+    if purged is None:
+        return () if proof.surplus & frozenset(pairs) else None
+    older = {pair for pair in pairs if pair in proof.lagging | proof.rolled_back}
+    theirs = {(pair.target, pair.file) for pair in older}
+    copies = {(pair.source, pair.file) for pair in older or pairs} - theirs if purged else set()
+    lacking = nodes.ask(sorted(copies), lambda client, file: client.file_lacks(file, purged))
+    if lacking.keys() != copies:
+        return None
+    there = {
+        name
+        for missing in lacking.values()
+        for name, revisions in purged.items()
+        if set(revisions) - set(missing.get(name, ()))
+    }
+    return tuple(sorted(plain(name, 80) for name in there))
+
+
 def _facts(client: CouchNode) -> Facts:
     documents = uptime = seeds = None
     try:
@@ -255,7 +308,7 @@ def without_login(target: object) -> str:
     """Where a replication goes to, as far as it can be shown: neither user nor password."""
     if isinstance(target, dict):
         target = target.get("url", "")
-    text = "".join(c if c.isprintable() else "?" for c in str(target))
+    text = plain(target, 2_000)
     # A password may hold what ends a host name elsewhere: whatever is before the last @ goes.
     scheme = next((each for each in ("https://", "http://") if text.startswith(each)), "")
     rest = text.rpartition("@")[2] if "@" in text else text.removeprefix(scheme)
@@ -396,7 +449,10 @@ class Adopter:
             try:
                 self._look_for_formers(self.ground.view.nodes)
                 documents = {step: self._map_of(step) for step in batch}
-                infos = self._infos(documents.values())
+                maps = [shard_map_of(str(d.get("_id", "")), d) for d in documents.values() if d]
+                infos = self._infos(maps)
+                # A write may push an older copy's documents as soon as a map has its name.
+                self._forget_purges(maps, infos)
             except CouchFailure as failure:
                 outcomes.append(self._said(Outcome(batch[0], False, str(failure))))
                 return outcomes
@@ -415,20 +471,18 @@ class Adopter:
                 return None
             raise
 
-    def _infos(
-        self, documents: Iterable[dict[str, Any] | None]
-    ) -> dict[tuple[str, ShardFile], FileInfo | None]:
-        """What the files hold that the maps may name, on each node of ours."""
-        translation = self.ground.translation
-        clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}
-        wanted = []
-        for document in documents:
-            if document is None:
-                continue
-            shard_map = shard_map_of(str(document.get("_id", "")), document)
-            for range_, names in shard_map.by_range.items():
-                present = {translation.get(name, name) for name in names} & clients.keys()
-                wanted += [(name, shard_map.file(range_)) for name in sorted(present)]
+    def _infos(self, maps: Iterable[ShardMap]) -> dict[tuple[str, ShardFile], FileInfo | None]:
+        """What the files hold that the maps may name, on each node of ours.
+
+        Raises StaleError where one could not be looked at: a purge that is not handed on anew comes
+        back through that copy, for good, and what is empty there must not be named.
+        """
+        wanted = [
+            (name, file)
+            for shard_map in maps
+            for file, names in self._places(shard_map).items()
+            for name in names
+        ]
         infos = read_files(self._nodes(), wanted)
         if missing := [name for name, file in wanted if (name, file) not in infos]:
             raise StaleError(f"the files of {missing[0]} could not be looked at")
@@ -495,7 +549,8 @@ class Adopter:
         client = self._client(step.pod)
         waiting = iter(step.databases)
         while batch := list(islice(waiting, BATCH)):
-            self._forget_purges(batch)
+            maps = [self.ground.maps[name] for name in batch if name in self.ground.maps]
+            self._forget_purges(maps, self._infos(maps))
             for database in batch:
                 try:
                     client.sync_shards(database)
@@ -503,34 +558,44 @@ class Adopter:
                     if failure.status != 404:
                         raise
 
-    def _forget_purges(self, databases: Sequence[str]) -> None:
-        nodes, translation = self._nodes(), self.ground.translation
-        places = {
-            shard_map.file(range_): [
-                name
-                for name in dict.fromkeys(translation.get(n, n) for n in names)
-                if name in nodes.clients
-            ]
-            for shard_map in (self.ground.maps[n] for n in databases if n in self.ground.maps)
+    def _forget_purges(
+        self,
+        maps: Iterable[ShardMap],
+        infos: Mapping[tuple[str, ShardFile], FileInfo | None],
+    ) -> None:
+        """Has each copy forget to have handed its purges to the others on nodes of ours."""
+        clients = self._nodes().clients
+        for shard_map in maps:
+            for file, names in self._places(shard_map).items():
+                for source in names:
+                    info = infos.get((source, file))
+                    if info is None or info.purge_seq == 0:
+                        continue
+                    checkpoints = clients[source].checkpoints(file)
+                    for target in names:
+                        other = infos.get((target, file))
+                        if other is None or target == source:
+                            continue
+                        name = purge_checkpoint_name(info.uuid, other.uuid)
+                        if name in checkpoints:
+                            revision = checkpoints[name].revision
+                            clients[source].delete_local(file, name, revision)
+
+    def _places(self, shard_map: ShardMap) -> dict[ShardFile, list[str]]:
+        """By file of a map, the nodes of ours that it names, as they are called now."""
+        translation, moved = self.ground.translation, self.ground.survey.moved()
+        ours = {node.name for node in self.ground.view.nodes}
+        return {
+            shard_map.file(range_): sorted(
+                {
+                    now
+                    for name in names
+                    for now in (translation.get(name, name), moved.get(name, name))
+                }
+                & ours
+            )
             for range_, names in shard_map.by_range.items()
         }
-        wanted = [(name, file) for file, names in places.items() for name in names]
-        infos = read_files(nodes, wanted)
-        if missing := [name for name, file in wanted if (name, file) not in infos]:
-            # A purge that is not handed on anew now comes back through that copy, for good.
-            raise StaleError(f"the files of {missing[0]} could not be looked at")
-        for (source, file), info in infos.items():
-            if info is None or info.purge_seq == 0:
-                continue
-            checkpoints = nodes.clients[source].checkpoints(file)
-            for target in places[file]:
-                other = infos.get((target, file))
-                if other is None or target == source:
-                    continue
-                name = purge_checkpoint_name(info.uuid, other.uuid)
-                if name in checkpoints:
-                    revision = checkpoints[name].revision
-                    nodes.clients[source].delete_local(file, name, revision)
 
     def _nodes(self) -> Nodes:
         clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}

@@ -90,8 +90,9 @@ class Ground:
     ``replications`` are by database. ``shifts`` are databases, by range, whose maps must name
     other nodes of today, since volumes changed places; None where that could not be told.
     ``proof`` is about the copies of what has been adopted, None as long as nobody looked.
-    ``rewritten`` are databases whose maps this run has changed, ``synced`` those that it has had
-    pushed since.
+    ``came_back`` are documents that were purged and that all copies have again, by database; None
+    where that cannot be told. ``rewritten`` are databases whose maps this run has changed,
+    ``synced`` those that it has had pushed since.
     """
 
     topology: Topology
@@ -103,6 +104,7 @@ class Ground:
     replications: Mapping[str, Replications] = field(default_factory=dict)
     proof: Proof | None = None
     shifts: Mapping[str, Mapping[str, tuple[str, ...]]] | None = field(default_factory=dict)
+    came_back: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     rewritten: frozenset[str] = frozenset()
     synced: frozenset[str] = frozenset()
     wishes: Wishes = Wishes()
@@ -713,17 +715,22 @@ def _copies(ground: Ground) -> Decision | None:
 
 
 def _rolled_back(ground: Ground) -> Decision | None:
-    """Copies that are an older state of themselves, under their own names."""
+    """Copies that are an older state of themselves, under their own names, or may be.
+
+    Purges are handed on to them once more, which does no harm where they have them already; but
+    not where their fellows, which do not take a purge twice, have the documents again.
+    """
     proof = ground.proof
-    amiss = proof.rolled_back | proof.uneven if proof is not None else frozenset()
-    if proof is None or not amiss:
+    if proof is None:
         return None
-    concerned = [pair for pair in proof.pairs if pair in amiss]
-    databases = {pair.file.database for pair in concerned}
-    due = databases - ground.synced
-    if due:
+    amiss = proof.rolled_back | proof.uneven | proof.lagging | proof.handed_on
+    kept = {name for name, ids in ground.came_back.items() if ids != ()} - ground.synced
+    concerned = tuple(p for p in proof.pairs if p in amiss and p.file.database not in kept)
+    if not concerned:
+        return None
+    if due := {pair.file.database for pair in concerned} - ground.synced:
         return _sync(ground, due)
-    return _copies(replace(ground, proof=replace(proof, pairs=tuple(concerned))))
+    return _copies(replace(ground, proof=replace(proof, pairs=concerned)))
 
 
 def _in_doubt(ground: Ground) -> Wait | None:
@@ -750,7 +757,16 @@ def _do(steps: Iterable[Step]) -> Do | None:
 def ending(ground: Ground) -> Refuse | None:
     """What is left for a person, once everything else is done and marked."""
     left = {**ground.survey.stranded, **ground.refused}
-    return Refuse(NotSo, stranded_note(left)) if left else None
+    back = {name: ids for name, ids in ground.came_back.items() if ids}
+    told = [stranded_note(left)] if left else []
+    if back:
+        each = "; ".join(f"of {name} {some(ids)}" for name, ids in sorted(back.items()))
+        told.append(
+            f"documents that were purged are there again, {each}: they came back from a copy that "
+            "is an older state of itself, or were written anew; purge once more what is not wanted "
+            "(POST /{db}/_purge), then `couchdiscover adopt` has that copy know of all purges"
+        )
+    return Refuse(NotSo, "; ".join(told)) if told else None
 
 
 def remarks(ground: Ground) -> tuple[str, ...]:
@@ -771,6 +787,11 @@ def remarks(ground: Ground) -> tuple[str, ...]:
     if proof is not None and not ground.unsettled and not proof.surveyed:
         unseen, pairs = len(proof.pairs) - len(proof.seen), len(proof.pairs)
         notes.append(f"{unseen} of {pairs} pairs of shard copies could not be compared")
+    if untold := [name for name, ids in ground.came_back.items() if ids is None]:
+        notes.append(
+            f"{some(untold)}: a copy knows of fewer purges than it was handed, and whether purged "
+            "documents have come back from it nobody can tell (CouchDB lists them since 3.4)"
+        )
     others = ground.survey.gone - ground.dropped
     if others and ground.stale:
         notes.append(

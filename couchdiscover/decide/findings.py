@@ -66,14 +66,15 @@ class Inspection:
     """What was read besides membership. ``unread`` says, by its name, why a thing was not.
 
     ``rolled_back`` are databases with a copy that is an older state of itself than its peers have
-    seen; ``not_compared`` is how many pairs of copies were left out of that look, and ``because``
-    says why.
+    seen, ``in_doubt`` those with one that may be; ``not_compared`` is how many pairs of copies were
+    left out of that look, and ``because`` says why.
     """
 
     details: tuple[NodeDetails, ...] = ()
     shard_maps: tuple[ShardMap, ...] = ()
     unread: tuple[tuple[str, str], ...] = ()
     rolled_back: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
     not_compared: int = 0
     because: str = ""
 
@@ -211,7 +212,17 @@ def _rolled_back(inspection: Inspection) -> Iterable[Finding]:
             names,
             f"{named(names)}: some copy is an older state of itself than the others have seen, as "
             "after a snapshot of one volume was restored: changes heal by themselves, and purged "
-            "documents come back through all nodes; `couchdiscover adopt` puts it right",
+            "documents come back through all nodes; `couchdiscover adopt` puts it right, or says "
+            "which documents must be purged once more",
+        )
+    if names := inspection.in_doubt:
+        yield Finding(
+            "purges_in_doubt",
+            Severity.WARNING,
+            names,
+            f"{named(names)}: some copy knows of fewer purges than it was handed, as one of an "
+            "older snapshot does, or one that was split, or filled when CouchDB had dropped the "
+            "first; `couchdiscover adopt` has purges handed on once more, which harms none",
         )
     if inspection.not_compared:
         yield Finding(

@@ -121,6 +121,33 @@ def breathe(call: "Caller", seconds: float = 2.0) -> None:
         time.sleep(0.05)
 
 
+def handed_on(call: "Caller", database: str) -> bool:
+    """Whether each copy notes to have pushed all that it holds, and its purges, to each other one.
+
+    As it is some seconds after the last write.
+    """
+    others = len(call.box.pods) - 1
+    for pod in call.box.pods:
+        for file in call.get(pod, "/_node/_local/_all_dbs"):
+            if f"/{database}." not in file:
+                continue
+            path = "/_node/_local/" + file.replace("/", "%2F")
+            info = call.get(pod, path)
+            rows = call.get(pod, f"{path}/_local_docs?include_docs=true")["rows"]
+            purges = [r["doc"]["purge_seq"] for r in rows if "/purge-mem3-" in r["id"]]
+            if info["purge_seq"] and purges != [info["purge_seq"]] * others:
+                return False
+            reached = [
+                row["doc"]["seq"]
+                for row in rows
+                if "/shard-sync-" in row["id"] and row["doc"]["target_uuid"] != info["uuid"]
+            ]
+            ahead = [call.get(pod, f"{path}/_changes?since={seq}")["results"] for seq in reached]
+            if info["update_seq"] and (len(reached) < others or any(ahead)):
+                return False
+    return True
+
+
 def up_for(box: Sandbox, seconds: float = 120.0, pods: Sequence[str] | None = None) -> None:
     """Has the simulated nodes say that they have been up for that long; real ones are waited for.
 

@@ -324,6 +324,42 @@ def test_copies_that_were_rolled_back_are_synced_and_proven() -> None:
     assert isinstance(decide_adoption(healed), Done)
 
 
+def test_copies_that_may_lack_purges_are_handed_them_once_more() -> None:
+    made = settled(marks=False)
+    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    pair = proof.pairs[0]
+    doubted = replace(made, proof=replace(proof, lagging=frozenset({pair})))
+    assert steps(decide_adoption(doubted)) == [SyncAdopted("couchdb-0", ("a",))]
+    assert ending(doubted) is None
+    handed = replace(proof, handed_on=frozenset({pair}))
+    waiting = replace(made, synced=frozenset({"a"}), proof=handed)
+    assert isinstance(decide_adoption(waiting), Wait)
+    there = replace(waiting, proof=replace(handed, proven=frozenset({pair})))
+    assert isinstance(decide_adoption(there), Done)
+
+
+@pytest.mark.parametrize("came_back", [("d1", "d2"), None])
+def test_purges_are_not_handed_on_where_what_was_purged_is_everywhere_again(
+    came_back: tuple[str, ...] | None,
+) -> None:
+    """Only the older copy would take them, and differ from all others then."""
+    made = settled(marks=False)
+    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    lagging = replace(proof, lagging=frozenset({proof.pairs[0]}))
+    found = replace(made, proof=lagging, came_back={"a": came_back})
+    decision = decide_adoption(found)
+    assert isinstance(decision, Done)
+    end = ending(found)
+    if came_back is None:
+        assert end is None
+        told = "whether purged documents have come back from it nobody can tell"
+        assert any(told in warning for warning in decision.warnings)
+    else:
+        assert end is not None
+        assert end.error is NotSo
+        assert "purged are there again, of a d1, d2: they came" in end.reason
+
+
 def test_copies_that_were_not_compared_are_no_nothing_to_adopt() -> None:
     """Of two that differ a second look tells; those that nobody could look at are told."""
     made = settled(marks=False)
