@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from couchdiscover.couch.client import (
@@ -114,16 +114,15 @@ class Reader:
 
         None where some copy could not be looked at.
         """
-        moved = ground.survey.moved()
-        if not moved:
-            return {}
+        moved, apart = ground.survey.moved(), ground.apart
         nodes = self._nodes(ground.view)
-        concerned = {file.database for files in ground.survey.suspects.values() for file in files}
+        suspects = ground.survey.suspects.values() if moved else ()
+        concerned = {file.database for file in (*apart, *chain.from_iterable(suspects))}
         found = {}
         for name, shard_map in ground.maps.items():
             if name in concerned and not shard_map.names & ground.passed:
                 try:
-                    ranges = _shifted(shard_map, moved, nodes)
+                    ranges = _shifted(shard_map, moved, apart, nodes)
                 except StaleError:
                     return None
                 if ranges is not None:
@@ -218,16 +217,21 @@ class Reader:
 
 
 def _shifted(
-    shard_map: ShardMap, moved: Mapping[str, str], nodes: Nodes
+    shard_map: ShardMap,
+    moved: Mapping[str, str],
+    apart: Mapping[ShardFile, Collection[str]],
+    nodes: Nodes,
 ) -> dict[str, tuple[str, ...]] | None:
-    """Which nodes a map is to name where volumes changed places; None where it is right.
+    """Which nodes a map is to name where copies are elsewhere, too; None where it is right.
 
     Raises StaleError where a copy could not be looked at.
     """
     ours = nodes.clients.keys()
     places = {
-        shard_map.file(range_): {n for each in names for n in (each, moved.get(each, each))} & ours
+        file: {n for each in names for n in (each, moved.get(each, each), *apart.get(file, ()))}
+        & ours
         for range_, names in shard_map.by_range.items()
+        if (file := shard_map.file(range_))
     }
     wanted = [(name, file) for file, names in places.items() for name in sorted(names)]
     infos = read_files(nodes, wanted)
@@ -248,8 +252,11 @@ def _shifted(
         for name in names
         if name not in ours
     }
-    ranges = shifted_ranges(shard_map, moved, {**elsewhere, **infos}, done)
-    return None if ranges == dict(shard_map.by_range) else ranges
+    ranges = shifted_ranges(shard_map, moved, apart, {**elsewhere, **infos}, done)
+    now = shard_map.by_range
+    if ranges == dict(now) or (not moved and all(set(ranges[r]) <= set(now[r]) for r in now)):
+        return None  # an empty copy is being filled, and no volume that moved is the reason
+    return ranges
 
 
 def _came_back(
@@ -504,7 +511,8 @@ class Adopter:
         ranges: dict[str, tuple[str, ...]] | None
         if step.database in (ground.shifts or {}):
             try:
-                ranges = _shifted(shard_map, ground.survey.moved(), self._nodes())
+                moved = ground.survey.moved()
+                ranges = _shifted(shard_map, moved, ground.apart, self._nodes())
             except CouchFailure as failure:
                 return Outcome(step, taken=False, problem=str(failure))
             if ranges is None:
@@ -582,19 +590,16 @@ class Adopter:
                             clients[source].delete_local(file, name, revision)
 
     def _places(self, shard_map: ShardMap) -> dict[ShardFile, list[str]]:
-        """By file of a map, the nodes of ours that it names, as they are called now."""
-        translation, moved = self.ground.translation, self.ground.survey.moved()
+        """By file of a map, the nodes of ours that have it, or may: as they are called now."""
+        places = {**self.ground.translation, **self.ground.survey.moved()}
         ours = {node.name for node in self.ground.view.nodes}
         return {
-            shard_map.file(range_): sorted(
-                {
-                    now
-                    for name in names
-                    for now in (translation.get(name, name), moved.get(name, name))
-                }
-                & ours
+            file: sorted(
+                {now for name in names for now in (name, places.get(name, name))} & ours
+                | set(self.ground.apart.get(file, ()))
             )
             for range_, names in shard_map.by_range.items()
+            if (file := shard_map.file(range_))
         }
 
     def _nodes(self) -> Nodes:

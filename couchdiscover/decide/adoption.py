@@ -88,7 +88,8 @@ class Ground:
     ``documents`` are those of ``_nodes``, by pod and member; ``uptimes`` and ``seeds`` (the Erlang
     names of [cluster] seedlist) are by pod; all of them None where they could not be read.
     ``replications`` are by database. ``shifts`` are databases, by range, whose maps must name
-    other nodes of today, since volumes changed places; None where that could not be told.
+    other nodes of today, since volumes changed places, or came back after the others were adopted;
+    None where that could not be told.
     ``proof`` is about the copies of what has been adopted, None as long as nobody looked.
     ``came_back`` are documents that were purged and that all copies have again, by database; None
     where that cannot be told. ``rewritten`` are databases whose maps this run has changed,
@@ -165,6 +166,24 @@ class Ground:
         """All maps, ``_users`` first, so that logins work, and replications last."""
         maps = self.survey.all_maps or {}
         return {name: maps[name] for name in sorted(maps, key=_order)}
+
+    @cached_property
+    def apart(self) -> Mapping[ShardFile, tuple[str, ...]]:
+        """Copies on volumes that are being adopted, and that the maps name, but not there.
+
+        As of a volume that was brought back after the others were adopted without it.
+        """
+        places = {**self.translation, **self.survey.moved()}
+        found: dict[ShardFile, list[str]] = {}
+        for node in self.view.nodes if self.unsettled else ():
+            for file in sorted(self.survey.volumes[node.pod].files or ()):
+                shard_map = self.maps.get(file.database)
+                if shard_map is None or shard_map.suffix != file.suffix:
+                    continue
+                holders = shard_map.by_range.get(file.range)
+                if holders and node.name not in {places.get(name, name) for name in holders}:
+                    found.setdefault(file, []).append(node.name)
+        return {file: tuple(names) for file, names in found.items()}
 
     @cached_property
     def stale(self) -> tuple[str, ...]:
@@ -270,26 +289,26 @@ def new_ranges(
 def shifted_ranges(
     shard_map: ShardMap,
     moved: Mapping[str, str],
+    apart: Mapping[ShardFile, Collection[str]],
     infos: Mapping[tuple[str, ShardFile], FileInfo | None],
     handed_on: Collection[tuple[ShardFile, str, str]],
 ) -> dict[str, tuple[str, ...]]:
     """Which nodes each range is to name after volumes changed places among nodes of today.
 
-    ``moved`` says where a name's volume is now; ``infos`` are the files of both, by node's name;
-    ``handed_on`` are copies, with a source and a target, that have nothing left to push. A swap
-    looks alike both ways, since CouchDB makes missing named files and fills them from others. So
-    nothing is merely exchanged: a copy that holds something stays named, one that is missing, or
-    empty while another is not, gives way to the one that moved, and one that moved and holds what
-    it has handed on to nobody is named on top. Applied again it changes nothing.
+    ``moved`` says where a name's volume is now, ``apart`` which nodes have copies besides;
+    ``infos`` are the files of all, by node's name; ``handed_on`` are copies, with a source and a
+    target, that have nothing left to push. A swap looks alike both ways, since CouchDB makes
+    missing named files and fills them from others. So nothing is merely exchanged: a copy that
+    holds something stays named, one that is missing, or empty while another is not, gives way to
+    the one that moved, and one that moved, or is there besides, and holds what it has handed on to
+    nobody is named on top. Applied again it changes nothing.
     """
     found = {}
     for range_, names in shard_map.by_range.items():
         file = shard_map.file(range_)
-        copies = {
-            name: infos.get((name, file))
-            for each in names
-            for name in (each, moved.get(each, each))
-        }
+        besides = apart.get(file, ())
+        places = [name for each in names for name in (each, moved.get(each, each))]
+        copies = {name: infos.get((name, file)) for name in (*places, *besides)}
         filled = {name for name, info in copies.items() if info is not None and not info.empty}
         whole = filled or {name for name, info in copies.items() if info is not None}
         chosen = dict.fromkeys(
@@ -298,8 +317,7 @@ def shifted_ranges(
             for name in (each, moved.get(each, each))[: 1 if each in whole else 2]
             if name in whole
         )
-        for each in names:
-            other = moved.get(each, each)
+        for other in (*(moved.get(each, each) for each in names), *besides):
             known = any((file, other, name) in handed_on for name in chosen)
             if other in filled and other not in chosen and not known:
                 chosen[other] = None

@@ -35,8 +35,9 @@ from tests.support.volumes import (
     breathe,
     eventually,
     fill,
-    handed_on,
     mount,
+    purges_handed_on,
+    pushed,
     snapshots,
     start,
     up_for,
@@ -133,6 +134,40 @@ def test_two_of_three_volumes_get_fewer_copies_and_lose_what_nobody_has(
     readable(box, made.databases)
     assert {len(h) for h in caller(box).maps("couchdb-0")["db"]["by_range"].values()} == {2}
     nothing_left(couchdiscover, box)
+
+
+@pytest.mark.parametrize("younger", [True, False])
+def test_the_third_volume_comes_back_after_the_others_were_adopted(
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path, younger: bool
+) -> None:
+    """Its copies are named again where they hold what they have pushed to no other one."""
+    box, call = filled(newest_or_real, couchdiscover, {"db": 3, "also": 3})
+    eventually(lambda: pushed(call, "db") and pushed(call, "also"))
+    volumes = snapshots(box, tmp_path)
+    if younger:
+        for number in range(8):
+            call.put("couchdb-0", f"/db/late{number}", {})
+        eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 9 for pod in box.pods))
+        breathe(call)
+        volumes[2] = snapshots(box, tmp_path)[2]
+    for pod in box.pods:
+        box.stop(pod)
+    forgotten = Original(volumes, {"db": 3, "also": 3}).restored(newest_or_real, [0, 1, None])
+    assert run(couchdiscover, forgotten).code == 0
+    forgotten.stop("couchdb-2")
+    mount(forgotten, [None, None, volumes[2]])
+    forgotten.start("couchdb-2")
+    ended = run(couchdiscover, forgotten)
+    assert ended.code == 0, ended.err
+    then = caller(forgotten)
+    maps = then.maps("couchdb-0")
+    copies = {name: {len(h) for h in maps[name]["by_range"].values()} for name in ("db", "also")}
+    assert copies == {"db": {3 if younger else 2}, "also": {2}}
+    for pod in forgotten.pods:
+        assert then.count(pod, "db") == DOCUMENTS + (9 if younger else 1)
+        assert then.count(pod, "also") == DOCUMENTS + 1
+    truthful(forgotten)
+    nothing_left(couchdiscover, forgotten)
 
 
 def test_a_range_without_any_file_refuses_its_database_and_the_others_go_on(
@@ -253,16 +288,16 @@ def all_equal(restored: Sandbox) -> None:
 
 
 def rolled_back(
-    make: Make, couchdiscover: Command, folder: Path, *, pushed: bool = True
+    make: Make, couchdiscover: Command, folder: Path, *, settled: bool = True
 ) -> tuple[Sandbox, Caller]:
     """Three nodes, of which one is started on a snapshot from before a purge.
 
-    Unless its documents were ``pushed`` to its fellows by then, it does so at its start: what was
-    purged is back on all of them.
+    Unless it was ``settled``, its documents pushed to its fellows, it does so at its start: what
+    was purged is back on all of them.
     """
     box, call = filled(make, couchdiscover, {"db": 3})
-    if pushed:
-        eventually(lambda: handed_on(call, "db"))
+    if settled:
+        eventually(lambda: pushed(call, "db"))
     old = snapshots(box, folder)
     for number in (1, 2, 3):
         revision = call.get("couchdb-0", f"/db/d{number}")["_rev"]
@@ -270,7 +305,7 @@ def rolled_back(
     for number in range(4):
         call.put("couchdb-0", f"/db/more{number}", {})
     eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods))
-    eventually(lambda: handed_on(call, "db"))
+    eventually(lambda: purges_handed_on(call, "db"))
     young = snapshots(box, folder)
     for pod in box.pods:
         box.stop(pod)
@@ -299,7 +334,7 @@ def test_what_had_come_back_from_an_older_snapshot_before_is_told(
     any_sandbox: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
     """All copies are alike then, and none takes a purge twice: only a person can tell."""
-    box, call = rolled_back(any_sandbox, couchdiscover, tmp_path, pushed=False)
+    box, call = rolled_back(any_sandbox, couchdiscover, tmp_path, settled=False)
     eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 5 for pod in box.pods))
     checked = couchdiscover("check", environment=box.environment())
     ended = run(couchdiscover, box)
@@ -316,7 +351,7 @@ def test_what_had_come_back_from_an_older_snapshot_before_is_told(
         revision = call.get("couchdb-0", f"/db/d{number}")["_rev"]
         call("couchdb-0", "POST", "/db/_purge", {f"d{number}": [revision]})
     eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods))
-    eventually(lambda: handed_on(call, "db"))
+    eventually(lambda: purges_handed_on(call, "db"))
     again = run(couchdiscover, box)
     assert again.code == 0, again.err
     assert kinds(again) == ["sync_shards"]

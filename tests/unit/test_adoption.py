@@ -509,10 +509,10 @@ def test_volumes_that_changed_places_hide_nothing(
     moved = {new(0): new(1), new(1): new(0)}
     known = {(name, file): info for name, info in infos.items()}
     done = {(file, source, target) for source in infos for target in handed_on if source != target}
-    ranges = shifted_ranges(shard_map, moved, known, done)
+    ranges = shifted_ranges(shard_map, moved, {}, known, done)
     assert ranges == {RANGES[0]: then}
     again = ShardMap("a", ranges, suffix=".1")
-    assert shifted_ranges(again, moved, known, done) == ranges
+    assert shifted_ranges(again, moved, {}, known, done) == ranges
 
 
 @given(
@@ -520,23 +520,27 @@ def test_volumes_that_changed_places_hide_nothing(
     st.permutations(range(4)),
     st.lists(st.sampled_from([FULL, BLANK, None]), min_size=4, max_size=4),
     st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3))),
+    st.sets(st.integers(0, 3)),
 )
 def test_a_swap_settles_at_once_and_names_every_copy_that_was_not_handed_on(
     names: list[int],
     places: list[int],
     states: list[FileInfo | None],
     handed: set[tuple[int, int]],
+    besides: set[int],
 ) -> None:
     shard_map = ShardMap("a", {RANGES[0]: tuple(new(n) for n in names)}, suffix=".1")
     file = shard_map.file(RANGES[0])
     moved = {new(n): new(at) for n, at in enumerate(places) if n != at}
     infos = {(new(n), file): info for n, info in enumerate(states)}
     done = {(file, new(a), new(b)) for a, b in handed if a != b}
-    ranges = shifted_ranges(shard_map, moved, infos, done)
+    apart = {file: tuple(new(n) for n in sorted(besides - set(names)))}
+    ranges = shifted_ranges(shard_map, moved, apart, infos, done)
     chosen = ranges[RANGES[0]]
     before = {n for n in shard_map.by_range[RANGES[0]] if infos[n, file] not in (None, BLANK)}
     assert before <= set(chosen)  # what is readable stays readable
     candidates = {n for each in names for n in (new(each), moved.get(new(each), new(each)))}
+    candidates.update(apart[file])
     filled = {n for n in candidates if infos[n, file] == FULL}
     for name in filled - set(chosen):
         assert any((file, name, other) in done for other in chosen)

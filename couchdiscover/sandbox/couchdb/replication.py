@@ -171,8 +171,13 @@ class Replication:
             if limit <= 0:
                 self._parked.append(job)
                 return
+        before = file.update_seq, copy.update_seq
         self._purge(source, file, target, copy, job.path)
         moved, more = self._replicate(source, file, target, copy, limit)
+        # Whoever was pushed to pushes on in its turn, as after any write.
+        for node, one, then in ((source, file, before[0]), (target, copy, before[1])):
+            if one.update_seq != then:
+                self.written(node.name, job.path)
         if target.name in self._held:
             key = (target.name, job.path)
             self._taken[key] = self._taken.get(key, 0) + moved
