@@ -42,6 +42,9 @@ from couchdiscover.state.topology import Scope, Topology
 MOST_TIMES = 3
 """How often one step is taken at most, whatever happens in between."""
 
+MAJORITY_PAUSES = (1.0, 2.0, 4.0)
+"""Seconds between looks at ``_security`` that differs: CouchDB makes it equal with each push."""
+
 SECOND_LOOK = 0.5
 """Seconds between two looks at copies that differ though nothing is left to push."""
 
@@ -283,6 +286,21 @@ class _Adoption:
         self.pace.acted()
         return True
 
+    def _securities(self, ground: Ground) -> dict[str, tuple[str, ...]]:
+        """Databases that were adopted, and whose ``_security`` is not the same on all nodes.
+
+        Copies of different moments; CouchDB takes that of the majority, some seconds later.
+        """
+        reader = Reader(ground.topology, self.looker.observer.fleet)
+        maps = ground.settling
+        for pause in (*MAJORITY_PAUSES, 0.0):
+            found = reader.securities(ground.view, maps)
+            if not found or not pause or self.pace.deadline.passed:
+                return found
+            maps = tuple(each for each in maps if each.database in found)
+            self.pace.deadline.rest(pause)
+        return {}
+
     def _drift(self, ground: Ground) -> Drift:
         nodes = [
             replace(node, uptime=ground.uptimes.get(node.pod)) if node.uptime is None else node
@@ -328,6 +346,7 @@ class _Adoption:
             fleet = self.looker.observer.fleet
             was = former_names(ground)
             self.narrator.warn(write_marks(due, ground.topology, ground.view, fleet, was))
+        ground = replace(ground, securities=self._securities(ground))
         if end := ending(ground):
             raise end.error(end.reason)
         tally, nodes = self._tally, len(ground.view.nodes)

@@ -14,7 +14,7 @@ from couchdiscover.couch.client import (
     plain,
     shard_map_of,
 )
-from couchdiscover.couch.copies import Nodes, read_files, read_pairs
+from couchdiscover.couch.copies import Nodes, differing_security, read_files, read_pairs
 from couchdiscover.couch.executor import Outcome
 from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
 from couchdiscover.decide.adoption import (
@@ -178,6 +178,10 @@ class Reader:
         nodes = self._nodes(ground.view)
         lead = nodes.clients.get(ground.lead.name)
         return {name: _came_back(name, each, proof, nodes, lead) for name, each in pairs.items()}
+
+    def securities(self, view: ClusterView, maps: Iterable[ShardMap]) -> dict[str, tuple[str, ...]]:
+        """Databases whose ``_security`` is not the same on all nodes."""
+        return differing_security(maps, self._nodes(view))
 
     def _nodes(self, view: ClusterView) -> Nodes:
         clients = {

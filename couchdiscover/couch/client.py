@@ -274,6 +274,11 @@ class CouchNode:
             and (checkpoint := _checkpoint(row["id"], row.get("doc"))) is not None
         }
 
+    def file_security(self, file: ShardFile) -> str:
+        """A file's ``_security``, as a text that is equal where it says the same."""
+        path = f"{self._path_of(file)}/_security"
+        return jsonlib.dumps(_object(self._get(path), path), sort_keys=True)
+
     def file_documents(self, file: ShardFile, page: int) -> Iterator[dict[str, Any]]:
         """All documents of a file that are no design documents, read ``page`` at a time."""
         path = f"{self._path_of(file)}/_all_docs"

@@ -14,7 +14,7 @@ from typing import Any
 
 from couchdiscover.decide import refusals
 from couchdiscover.decide.common import RECONNECT_SECONDS
-from couchdiscover.decide.copies import Proof
+from couchdiscover.decide.copies import Proof, security_note
 from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.verification import (
     changed_places,
@@ -92,8 +92,9 @@ class Ground:
     None where that could not be told.
     ``proof`` is about the copies of what has been adopted, None as long as nobody looked.
     ``came_back`` are documents that were purged and that all copies have again, by database; None
-    where that cannot be told. ``rewritten`` are databases whose maps this run has changed,
-    ``synced`` those that it has had pushed since.
+    where that cannot be told. ``securities`` are databases whose ``_security`` differs between the
+    nodes that have copies, once all else is done. ``rewritten`` are databases whose maps this
+    run has changed, ``synced`` those that it has had pushed since.
     """
 
     topology: Topology
@@ -106,6 +107,7 @@ class Ground:
     proof: Proof | None = None
     shifts: Mapping[str, Mapping[str, tuple[str, ...]]] | None = field(default_factory=dict)
     came_back: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    securities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rewritten: frozenset[str] = frozenset()
     synced: frozenset[str] = frozenset()
     wishes: Wishes = Wishes()
@@ -784,6 +786,8 @@ def ending(ground: Ground) -> Refuse | None:
             "is an older state of itself, or were written anew; purge once more what is not wanted "
             "(POST /{db}/_purge), then `couchdiscover adopt` has that copy know of all purges"
         )
+    if ground.securities:
+        told.append(security_note(ground.securities))
     return Refuse(NotSo, "; ".join(told)) if told else None
 
 

@@ -442,6 +442,17 @@ def lost_copies_note(names: str, count: int) -> str:
     )
 
 
+def security_note(databases: Mapping[str, Collection[str]]) -> str:
+    """What there is to say of databases whose ``_security`` differs between nodes."""
+    nodes = sorted({name for names in databases.values() for name in names})
+    return (
+        f"{', '.join(sorted(databases)[:5])}{' and more' if len(databases) > 5 else ''}: _security "
+        f"is not the same on {', '.join(nodes)}, so that who may read depends on the node; CouchDB "
+        "takes that of the majority by itself, and there is none: PUT /{db}/_security with what is "
+        "right"
+    )
+
+
 # --- samples ----------------------------------------------------------------------------------
 
 

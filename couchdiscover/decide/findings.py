@@ -5,7 +5,7 @@ a warning is worth a look, and may be meant; information is how things are.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from couchdiscover.decide import refusals
@@ -14,6 +14,7 @@ from couchdiscover.decide.copies import (
     fewest_copies,
     lost_by_number,
     lost_copies_note,
+    security_note,
     told_copies,
 )
 from couchdiscover.decide.identity import drift
@@ -66,7 +67,8 @@ class Inspection:
     """What was read besides membership. ``unread`` says, by its name, why a thing was not.
 
     ``rolled_back`` are databases with a copy that is an older state of itself than its peers have
-    seen, ``in_doubt`` those with one that may be; ``not_compared`` is how many pairs of copies were
+    seen, ``in_doubt`` those with one that may be; ``securities`` are databases, with the nodes that
+    have copies, whose ``_security`` differs; ``not_compared`` is how many pairs of copies were
     left out of that look, and ``because`` says why.
     """
 
@@ -75,6 +77,7 @@ class Inspection:
     unread: tuple[tuple[str, str], ...] = ()
     rolled_back: tuple[str, ...] = ()
     in_doubt: tuple[str, ...] = ()
+    securities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     not_compared: int = 0
     because: str = ""
 
@@ -223,6 +226,13 @@ def _rolled_back(inspection: Inspection) -> Iterable[Finding]:
             f"{named(names)}: some copy knows of fewer purges than it was handed, as one of an "
             "older snapshot does, or one that was split, or filled when CouchDB had dropped the "
             "first; `couchdiscover adopt` has purges handed on once more, which harms none",
+        )
+    if inspection.securities:
+        yield Finding(
+            "security_differs",
+            Severity.FAULT,
+            tuple(sorted(inspection.securities)),
+            security_note(inspection.securities),
         )
     if inspection.not_compared:
         yield Finding(

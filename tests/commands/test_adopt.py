@@ -287,6 +287,32 @@ def all_equal(restored: Sandbox) -> None:
             assert len(counts) == 1
 
 
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_security_of_different_moments_is_told_where_no_majority_settles_it(
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path, nodes: int
+) -> None:
+    box, call = filled(newest_or_real, couchdiscover, {"db": nodes}, nodes)
+    old = snapshots(box, tmp_path)
+    everybody: Any = {"admins": {"roles": []}, "members": {"roles": []}}
+    assert call("couchdb-0", "PUT", "/db/_security", everybody)[0] == 200
+    breathe(call)
+    volumes = [old[0], *snapshots(box, tmp_path)[1:]]
+    for pod in box.pods:
+        box.stop(pod)
+    then = Original(volumes, {"db": nodes}).restored(newest_or_real, range(nodes))
+    ended = run(couchdiscover, then)
+    checked = couchdiscover("check", environment=then.environment())
+    if nodes == 3:
+        assert (ended.code, checked.code) == (0, 0), ended.err
+        return
+    assert (ended.code, checked.code) == (3, 3), ended.err
+    assert "db: _security is not the same on couchdb@couchdb-0." in ended.json["message"]
+    assert "db: _security is not the same on" in checked.out
+    assert caller(then)("couchdb-0", "PUT", "/db/_security", everybody)[0] == 200
+    assert couchdiscover("check", environment=then.environment()).code == 0
+    nothing_left(couchdiscover, then)
+
+
 def rolled_back(
     make: Make, couchdiscover: Command, folder: Path, *, settled: bool = True
 ) -> tuple[Sandbox, Caller]:

@@ -227,6 +227,15 @@ def test_copies_of_an_older_snapshot_and_those_that_were_not_compared_are_told()
     )
 
 
+def test_who_may_read_depends_on_the_node() -> None:
+    told = found(whole(), Inspection(securities={"orders": ("couchdb@a.x", "couchdb@b.x")}))
+    assert told["security_differs"].severity is Severity.FAULT
+    assert told["security_differs"].subjects == ("orders",)
+    assert "orders: _security is not the same on couchdb@a.x, couchdb@b.x" in (
+        told["security_differs"].message
+    )
+
+
 # --- names and storage ------------------------------------------------------------------------
 
 
