@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from couchdiscover.couch.adoption import Adopter, Reader, Tally
+from couchdiscover.couch.adoption import Adopter, Histories, Reader, Tally
 from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.executor import Outcome, execute
 from couchdiscover.couch.marks import write_marks
@@ -102,6 +102,7 @@ class _Adoption:
     _rewritten: frozenset[str] = frozenset()
     _synced: frozenset[str] = frozenset()
     _replications: dict[str, Replications] = field(default_factory=dict)
+    _histories: Histories = field(default_factory=dict)
     _names_checked: bool = False
     _repaired: tuple[Step, ...] = ()
     _failed: tuple[Step, ...] = ()
@@ -127,7 +128,7 @@ class _Adoption:
             view = reader.suspects(view, survey.suspects)
             survey = Survey(view.nodes, topology.expected, survey.others, told)
         if survey.unrelated is None:
-            view = reader.histories(view, survey.differing())
+            view = reader.histories(view, survey.differing(), self._histories)
             survey = Survey(view.nodes, topology.expected, survey.others, told)
         facts = reader.facts(view)
         ground = Ground(

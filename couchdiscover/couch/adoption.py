@@ -60,6 +60,9 @@ ELSEWHERE = FileInfo("", 1, 0, 1)
 
 PARTS = Part.FILES | Part.HISTORY | Part.UUID | Part.MAPS
 
+Histories = dict[tuple[str, str], tuple[str, ...]]
+"""The revisions before one of a database's map: the same on every node that has it."""
+
 Answer = TypeVar("Answer")
 Say = Callable[[Outcome], None]
 
@@ -90,12 +93,33 @@ class Reader:
             view, lambda c, n: replace(n, volume=read_volume(c, PARTS, Volume())), replace_none=True
         )
 
-    def histories(self, view: ClusterView, databases: Sequence[str]) -> ClusterView:
-        """The same look, with the revisions of some databases' maps, bounded by their number."""
-        wanted = frozenset(databases[: LOOK_REQUESTS // max(1, len(view.nodes))])
-        return self._each(
+    def histories(
+        self, view: ClusterView, databases: Sequence[str], known: Histories
+    ) -> ClusterView:
+        """The same look, with the revisions of some databases' maps, bounded by their number.
+
+        What was read in an earlier look is ``known``, and what is read now joins it.
+        """
+
+        def told(node: NodeView) -> NodeView:
+            volume = node.volume or Volume()
+            maps = volume.maps and tuple(
+                replace(each, history=known.get((each.database, each.revision), ()))
+                for each in volume.maps
+            )
+            return replace(node, volume=replace(volume, maps=maps))
+
+        view = view.seen_anew({node.pod: told(node) for node in view.nodes})
+        maps = [each for node in view.nodes if node.volume for each in node.volume.maps or ()]
+        missing = {each.database for each in maps if not each.history}
+        unknown = [name for name in databases if name in missing]
+        wanted = frozenset(unknown[: LOOK_REQUESTS // max(1, len(view.nodes))])
+        view = self._each(
             view, lambda c, n: replace(n, volume=read_histories(c, n.volume or Volume(), wanted))
         )
+        maps = [each for node in view.nodes if node.volume for each in node.volume.maps or ()]
+        known |= {(each.database, each.revision): each.history for each in maps if each.history}
+        return view
 
     def suspects(
         self, view: ClusterView, files: Mapping[str, Collection[ShardFile]]

@@ -638,20 +638,31 @@ def _joins(ground: Ground) -> Do | None:
 
 
 def _placements(ground: Ground) -> Do | None:
-    """``zone``, ``decom`` and unknown keys of the former documents; a node's own values stay."""
+    """``zone``, ``decom`` and unknown keys of the former documents; a node's own values stay.
+
+    Of the latest name that a volume had and that is still listed: also of a member that no map
+    names, since it was drained.
+    """
     documents = ground.documents.get(ground.lead.pod) or {}
     steps = []
-    for former in sorted(ground.formers.values(), key=lambda each: each.name):
-        node = ground.view.sight(former.pod)
-        if not isinstance(node, NodeView):
+    for node in sorted(ground.view.nodes, key=lambda node: node.name):
+        names = _names_before(ground, node)
+        former = next((name for name in names if name in documents), None)
+        if former is None or node.name not in documents:
             continue
-        theirs = documents.get(former.name, {}).keys() - OWN_KEYS
-        keys = theirs - documents.get(node.name, {}).keys()
-        if keys and node.name in documents:
-            steps.append(
-                KeepPlacement(ground.lead.pod, node.name, former.name, tuple(sorted(keys)))
-            )
+        if keys := documents[former].keys() - OWN_KEYS - documents[node.name].keys():
+            steps.append(KeepPlacement(ground.lead.pod, node.name, former, tuple(sorted(keys))))
     return _do(steps)
+
+
+def _names_before(ground: Ground, node: NodeView) -> list[str]:
+    """The names that a node's volume had before and that nobody has now, the latest first."""
+    mark = ground.survey.mark(node.pod)
+    names = [former.name for former in ground.formers.values() if former.pod == node.pod]
+    names += ground.survey.seen_as(node.pod)
+    names += (mark.node, *mark.was) if mark is not None else ()
+    passed = [name for name in dict.fromkeys(names) if name in ground.passed]
+    return _latest_first(ground, node.pod, passed)
 
 
 def _deletions(ground: Ground) -> Decision | None:

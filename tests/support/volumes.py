@@ -141,7 +141,8 @@ def pushed(call: "Caller", database: str) -> bool:
 def purges_handed_on(call: "Caller", database: str) -> bool:
     """Whether each copy notes to have handed all its purges to each other one."""
     for _, _, info, rows in _copies(call, database):
-        noted = [row["doc"]["purge_seq"] for row in rows if "/purge-mem3-" in row["id"]]
+        own = f"/purge-mem3-{info['uuid']}-"  # before 3.5 there are those of being asked, too
+        noted = [row["doc"]["purge_seq"] for row in rows if own in row["id"]]
         if info["purge_seq"] and noted != [info["purge_seq"]] * (len(call.box.pods) - 1):
             return False
     return True

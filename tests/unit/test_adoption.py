@@ -36,7 +36,7 @@ from couchdiscover.state.steps import (
     SyncAdopted,
     Wait,
 )
-from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap
+from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Trace
 from tests.support.ground import (
     MAPS,
     OLD,
@@ -93,6 +93,61 @@ def test_zone_and_unknown_keys_go_over_and_own_values_stay() -> None:
     }
     taken = steps(decide_adoption(ground(joined=True, documents=documents)))
     assert taken == [KeepPlacement("couchdb-0", new(1), old(0), ("odd", "zone"))]
+
+
+def test_what_is_said_of_a_drained_member_goes_over_though_no_map_names_it() -> None:
+    documents: dict[str, dict[str, Any]] = {new(n): {} for n in range(3)}
+    documents |= {old(0): {}, old(1): {}, old(2): {"decom": True}}
+    made = ground((a_map("a", old(0), old(1)),), joined=True, documents=documents)
+    assert old(2) not in made.formers
+    taken = steps(decide_adoption(made))
+    assert taken == [KeepPlacement("couchdb-0", new(0), old(2), ("decom",))]
+
+
+def test_of_several_former_names_the_latest_says_where_a_node_is() -> None:
+    """Names by alphabet tell nothing."""
+    earlier = "couchdb@a.earlier.svc.cluster.local"
+    documents: dict[str, dict[str, Any]] = {new(n): {} for n in range(3)}
+    documents |= {earlier: {"zone": "then"}, old(0): {"zone": "now"}, old(1): {}, old(2): {}}
+    made = ground((a_map("a", *OLD, earlier),), joined=True, documents=documents)
+
+    def had_both(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        if node.pod != "couchdb-1":  # it has the volume that was old(0)'s
+            return node
+        traces = (*(node.volume.traces or ()), Trace(earlier, uuid(0), "2025-01-01"))
+        return replace(node, volume=replace(node.volume, traces=traces))
+
+    taken = steps(decide_adoption(with_nodes(made, had_both)))
+    assert taken == [KeepPlacement("couchdb-0", new(1), old(0), ("zone",))]
+
+
+def test_a_half_done_adoption_that_is_restored_once_more_has_both_names() -> None:
+    """Its mark has the first name and no time, history the one it was being adopted under."""
+    between = [f"couchdb@between-{n}.svc.cluster.local" for n in range(3)]
+    maps = (a_map("_users", *between), a_map("a", *OLD))
+    made = ground(maps, at=(0, 1, 2))
+
+    def half_done(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        number = int(node.pod[-1])
+        traces = tuple(Trace(name, uuid(n), "2026-02-01") for n, name in enumerate(between))
+        volume = replace(
+            node.volume,
+            traces=(*(node.volume.traces or ()), *traces),
+            mark=Mark(old(number), uuid(number), {}),
+            files=frozenset(
+                f for m in maps for f in m.files(old(number)) | m.files(between[number])
+            ),
+        )
+        return replace(node, volume=volume)
+
+    found = with_nodes(made, half_done)
+    assert not found.survey.disagreements
+    assert found.translation == {
+        **{old(n): new(n) for n in range(3)},
+        **{between[n]: new(n) for n in range(3)},
+    }
 
 
 def test_nothing_is_deleted_before_all_are_connected_and_have_the_same_maps() -> None:
