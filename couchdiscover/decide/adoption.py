@@ -829,7 +829,8 @@ def remarks(ground: Ground) -> tuple[str, ...]:
     if others and ground.stale:
         notes.append(
             f"{some(others)} are in shard maps, and neither alive nor of the set that was here; "
-            "they are left as they are"
+            "they are left as they are. If that set is restored, too, make both one cluster before "
+            "either is adopted: maps that were adopted apart are in conflict when they meet"
         )
     return tuple(notes)
 

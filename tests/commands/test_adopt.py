@@ -136,6 +136,47 @@ def test_two_of_three_volumes_get_fewer_copies_and_lose_what_nobody_has(
     nothing_left(couchdiscover, box)
 
 
+def test_two_sets_of_one_cluster_are_joined_and_then_adopted_one_after_the_other(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """As docs/restore.md has it: maps that were rewritten apart would be in conflict."""
+    box = sandbox(2, namespace="prod")
+    other = sandbox(1, statefulset="zone-b", namespace="prod", beside=box)
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call, theirs = caller(box), caller(other)
+    name = other.node("zone-b-0").name
+    call.put("couchdb-0", f"/_node/_local/_nodes/{name}", {})
+    eventually(lambda: len(theirs.get("zone-b-0", "/_membership")["all_nodes"]) == 3)
+    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    old = [box.node(pod).volume.copy() for pod in box.pods]
+    old_other = other.node("zone-b-0").volume.copy()
+    for each in (box, other):
+        for pod in each.pods:
+            each.stop(pod)
+    then = sandbox(2, namespace="restored", running=False)
+    beside = sandbox(1, statefulset="zone-b", namespace="restored", running=False, beside=then)
+    mount(then, old)
+    mount(beside, [old_other])
+    start(then)
+    start(beside)
+    alone = run(couchdiscover, then, "--dry-run")
+    assert any("make both one cluster before either" in w for w in alone.json["warnings"])
+    name = beside.node("zone-b-0").name
+    for member in (name, then.node("couchdb-1").name):
+        caller(then).put("couchdb-0", f"/_node/_local/_nodes/{member}", {})
+    eventually(lambda: len(caller(beside).get("zone-b-0", "/_membership")["all_nodes"]) == 3)
+    for restored in (then, beside):
+        ended = run(couchdiscover, restored)
+        assert ended.code == 0, ended.err
+    maps = [caller(then).maps(pod) for pod in then.pods] + [caller(beside).maps("zone-b-0")]
+    assert maps[0] == maps[1] == maps[2]
+    for restored, pod in ((then, "couchdb-0"), (then, "couchdb-1"), (beside, "zone-b-0")):
+        assert caller(restored).count(pod, "db") == DOCUMENTS + 1
+    for restored in (then, beside):
+        nothing_left(couchdiscover, restored)
+        assert couchdiscover("check", environment=restored.environment()).code == 0
+
+
 @pytest.mark.parametrize("younger", [True, False])
 def test_the_third_volume_comes_back_after_the_others_were_adopted(
     newest_or_real: Make, couchdiscover: Command, tmp_path: Path, younger: bool
@@ -219,6 +260,7 @@ def test_volumes_that_changed_places_under_present_names(
     box = made.restored(newest_or_real, [1, 0, 2], namespace="prod")
     ended = run(couchdiscover, box)
     assert ended.code == 0, ended.err
+    assert " 0 documents" not in ended.json["message"]
     assert kinds(ended).count("delete_member") == 0
     readable(box)
     nothing_left(couchdiscover, box)
