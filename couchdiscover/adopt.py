@@ -1,10 +1,10 @@
 """The story of ``adopt``: look, judge whose the volumes were, take a stage's steps, look again."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from couchdiscover.couch.adoption import Adopter, Reader, Tally
+from couchdiscover.couch.adoption import Adopter, Histories, Reader, Tally
 from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.executor import Outcome, execute
 from couchdiscover.couch.marks import write_marks
@@ -23,7 +23,7 @@ from couchdiscover.decide.adoption import (
     uuid_remarks,
 )
 from couchdiscover.decide.common import Policy, identity_steps, identity_warnings
-from couchdiscover.decide.copies import Proof, equal
+from couchdiscover.decide.copies import Pair, Proof, equal
 from couchdiscover.decide.identity import Drift, drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.volumes import Survey, is_replicator
@@ -41,6 +41,9 @@ from couchdiscover.state.topology import Scope, Topology
 
 MOST_TIMES = 3
 """How often one step is taken at most, whatever happens in between."""
+
+MAJORITY_PAUSES = (1.0, 2.0, 4.0)
+"""Seconds between looks at ``_security`` that differs: CouchDB makes it equal with each push."""
 
 SECOND_LOOK = 0.5
 """Seconds between two looks at copies that differ though nothing is left to push."""
@@ -99,6 +102,7 @@ class _Adoption:
     _rewritten: frozenset[str] = frozenset()
     _synced: frozenset[str] = frozenset()
     _replications: dict[str, Replications] = field(default_factory=dict)
+    _histories: Histories = field(default_factory=dict)
     _names_checked: bool = False
     _repaired: tuple[Step, ...] = ()
     _failed: tuple[Step, ...] = ()
@@ -124,7 +128,7 @@ class _Adoption:
             view = reader.suspects(view, survey.suspects)
             survey = Survey(view.nodes, topology.expected, survey.others, told)
         if survey.unrelated is None:
-            view = reader.histories(view, survey.differing())
+            view = reader.histories(view, survey.differing(), self._histories)
             survey = Survey(view.nodes, topology.expected, survey.others, told)
         facts = reader.facts(view)
         ground = Ground(
@@ -143,7 +147,8 @@ class _Adoption:
             # From here on nodes that have no uuid may be given one, as run does.
             self.looker.observer.only_looks = False
         ground = replace(ground, shifts=reader.shifts(ground))
-        return replace(ground, proof=self._prove(ground))
+        ground = replace(ground, proof=self._prove(ground))
+        return replace(ground, came_back=reader.came_back(ground))
 
     def _read_replications(self, reader: Reader, ground: Ground) -> dict[str, Replications]:
         for name in ground.stale:
@@ -166,7 +171,8 @@ class _Adoption:
         to_ask = Nodes(clients, fleet.patience)
         if self._proof is None:
             maps = ground.settling if ground.unsettled else tuple(ground.maps.values())
-            self._proof = equal(maps, clients.keys())
+            proof = equal(maps, clients.keys())
+            self._proof = replace(proof, handed_on=self._handed_on(proof.pairs))
         self._proof = look_at(self._proof, to_ask)
         while ground.unsettled and not self._proof.surveyed and not self.pace.deadline.passed:
             before = self._proof
@@ -181,13 +187,13 @@ class _Adoption:
         deadline, proof = self.pace.deadline, self._proof or Proof(())
         doubts = 0
         while not (deadline.seconds and deadline.passed) and doubts < MOST_TIMES:
-            if proof.surveyed and not proof.suspected:
+            if proof.surveyed and not proof.in_doubt:
                 break
             if proof.surveyed:
                 doubts += 1
                 deadline.rest(SECOND_LOOK)
             before, proof = proof, look_at(proof, to_ask)
-            if proof.seen == before.seen and not before.suspected:
+            if proof.seen == before.seen and not before.in_doubt:
                 break
         self._proof = proof
         return proof
@@ -253,9 +259,13 @@ class _Adoption:
         proof = self._proof
         if proof is not None:
             amiss = proof.rolled_back | proof.uneven
-            older = tuple(pair for pair in proof.pairs if pair in amiss)
+            older = tuple(pair for pair in proof.pairs if pair in amiss | proof.lagging)
             pairs = proof.pairs if whole else older or proof.pairs
-            self._proof = Proof(pairs, proof.purges, rolled_back=amiss)
+            handed_on = self._handed_on(pairs)
+            self._proof = Proof(pairs, proof.purges, rolled_back=amiss, handed_on=handed_on)
+
+    def _handed_on(self, pairs: Iterable[Pair]) -> frozenset[Pair]:
+        return frozenset(pair for pair in pairs if pair.file.database in self._synced)
 
     def repair_identity(self, ground: Ground) -> bool:
         """Makes the nodes' identity the same, as ``run`` does; whether that took steps."""
@@ -276,6 +286,21 @@ class _Adoption:
                 self.narrator.taken(outcome.step)
         self.pace.acted()
         return True
+
+    def _securities(self, ground: Ground) -> dict[str, tuple[str, ...]]:
+        """Databases that were adopted, and whose ``_security`` is not the same on all nodes.
+
+        Copies of different moments; CouchDB takes that of the majority, some seconds later.
+        """
+        reader = Reader(ground.topology, self.looker.observer.fleet)
+        maps = ground.settling
+        for pause in (*MAJORITY_PAUSES, 0.0):
+            found = reader.securities(ground.view, maps)
+            if not found or not pause or self.pace.deadline.passed:
+                return found
+            maps = tuple(each for each in maps if each.database in found)
+            self.pace.deadline.rest(pause)
+        return {}
 
     def _drift(self, ground: Ground) -> Drift:
         nodes = [
@@ -322,12 +347,18 @@ class _Adoption:
             fleet = self.looker.observer.fleet
             was = former_names(ground)
             self.narrator.warn(write_marks(due, ground.topology, ground.view, fleet, was))
+        ground = replace(ground, securities=self._securities(ground))
         if end := ending(ground):
             raise end.error(end.reason)
         tally, nodes = self._tally, len(ground.view.nodes)
         if not self.narrator.record.steps:
             return "there is nothing to adopt" if not marks else "all was adopted already"
         what = "copies that were older than the others know them are as the others again"
+        if ground.proof is not None and not ground.proof.rolled_back:
+            what = (
+                "purges were handed on once more to copies that knew of fewer than they had been "
+                "handed, as those of an older snapshot do"
+            )
         if tally.databases:
             what = (
                 f"{_counted(len(tally.databases), 'database')} with "

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from couchdiscover.couch.client import (
@@ -11,9 +11,10 @@ from couchdiscover.couch.client import (
     CouchNode,
     ErrorAnswer,
     Fleet,
+    plain,
     shard_map_of,
 )
-from couchdiscover.couch.copies import Nodes, read_files, read_pairs
+from couchdiscover.couch.copies import Nodes, differing_security, read_files, read_pairs
 from couchdiscover.couch.executor import Outcome
 from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
 from couchdiscover.decide.adoption import (
@@ -25,7 +26,13 @@ from couchdiscover.decide.adoption import (
     shifted_ranges,
     whole_copies,
 )
-from couchdiscover.decide.copies import LOOK_REQUESTS, Pair, purge_checkpoint_name, pushed
+from couchdiscover.decide.copies import (
+    LOOK_REQUESTS,
+    Pair,
+    Proof,
+    purge_checkpoint_name,
+    pushed,
+)
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import ClusterView, NodeView
 from couchdiscover.state.steps import (
@@ -52,6 +59,9 @@ ELSEWHERE = FileInfo("", 1, 0, 1)
 """What stands for a copy on a node that is no pod of ours: it is not for us to judge."""
 
 PARTS = Part.FILES | Part.HISTORY | Part.UUID | Part.MAPS
+
+Histories = dict[tuple[str, str], tuple[str, ...]]
+"""The revisions before one of a database's map: the same on every node that has it."""
 
 Answer = TypeVar("Answer")
 Say = Callable[[Outcome], None]
@@ -83,12 +93,33 @@ class Reader:
             view, lambda c, n: replace(n, volume=read_volume(c, PARTS, Volume())), replace_none=True
         )
 
-    def histories(self, view: ClusterView, databases: Sequence[str]) -> ClusterView:
-        """The same look, with the revisions of some databases' maps, bounded by their number."""
-        wanted = frozenset(databases[: LOOK_REQUESTS // max(1, len(view.nodes))])
-        return self._each(
+    def histories(
+        self, view: ClusterView, databases: Sequence[str], known: Histories
+    ) -> ClusterView:
+        """The same look, with the revisions of some databases' maps, bounded by their number.
+
+        What was read in an earlier look is ``known``, and what is read now joins it.
+        """
+
+        def told(node: NodeView) -> NodeView:
+            volume = node.volume or Volume()
+            maps = volume.maps and tuple(
+                replace(each, history=known.get((each.database, each.revision), ()))
+                for each in volume.maps
+            )
+            return replace(node, volume=replace(volume, maps=maps))
+
+        view = view.seen_anew({node.pod: told(node) for node in view.nodes})
+        maps = [each for node in view.nodes if node.volume for each in node.volume.maps or ()]
+        missing = {each.database for each in maps if not each.history}
+        unknown = [name for name in databases if name in missing]
+        wanted = frozenset(unknown[: LOOK_REQUESTS // max(1, len(view.nodes))])
+        view = self._each(
             view, lambda c, n: replace(n, volume=read_histories(c, n.volume or Volume(), wanted))
         )
+        maps = [each for node in view.nodes if node.volume for each in node.volume.maps or ()]
+        known |= {(each.database, each.revision): each.history for each in maps if each.history}
+        return view
 
     def suspects(
         self, view: ClusterView, files: Mapping[str, Collection[ShardFile]]
@@ -107,21 +138,15 @@ class Reader:
 
         None where some copy could not be looked at.
         """
-        moved = ground.survey.moved()
-        if not moved:
-            return {}
-        clients = {
-            node.name: self.fleet.node(pod, node.address)
-            for node in ground.view.nodes
-            if (pod := self.topology.pod(node.pod)) is not None
-        }
-        nodes = Nodes(clients, self.fleet.patience)
-        concerned = {file.database for files in ground.survey.suspects.values() for file in files}
+        moved, apart = ground.survey.moved(), ground.apart
+        nodes = self._nodes(ground.view)
+        suspects = ground.survey.suspects.values() if moved else ()
+        concerned = {file.database for file in (*apart, *chain.from_iterable(suspects))}
         found = {}
         for name, shard_map in ground.maps.items():
             if name in concerned and not shard_map.names & ground.passed:
                 try:
-                    ranges = _shifted(shard_map, moved, nodes)
+                    ranges = _shifted(shard_map, moved, apart, nodes)
                 except StaleError:
                     return None
                 if ranges is not None:
@@ -160,6 +185,36 @@ class Reader:
         targets = tuple(sorted({target for target in merged.values() if target}))
         return Replications(len(merged), targets)
 
+    def came_back(self, ground: Ground) -> dict[str, tuple[str, ...] | None]:
+        """By database with a copy that is an older state of itself, documents that were purged and
+        that its fellows have again, by their ids.
+
+        They do not take the same purge twice, so that handing it on would make copies differ. None
+        where it cannot be told: CouchDB lists what was purged since 3.4; before, a copy that holds
+        more than its fellow tells that it alone has them.
+        """
+        proof = ground.proof
+        if proof is None or ground.unsettled:
+            return {}
+        pairs: dict[str, list[Pair]] = {}
+        for pair in sorted(proof.rolled_back | proof.uneven | proof.lagging):
+            pairs.setdefault(pair.file.database, []).append(pair)
+        nodes = self._nodes(ground.view)
+        lead = nodes.clients.get(ground.lead.name)
+        return {name: _came_back(name, each, proof, nodes, lead) for name, each in pairs.items()}
+
+    def securities(self, view: ClusterView, maps: Iterable[ShardMap]) -> dict[str, tuple[str, ...]]:
+        """Databases whose ``_security`` is not the same on all nodes."""
+        return differing_security(maps, self._nodes(view))
+
+    def _nodes(self, view: ClusterView) -> Nodes:
+        clients = {
+            node.name: self.fleet.node(pod, node.address)
+            for node in view.nodes
+            if (pod := self.topology.pod(node.pod)) is not None
+        }
+        return Nodes(clients, self.fleet.patience)
+
     def _ask(
         self, nodes: Sequence[NodeView], question: Callable[[CouchNode, NodeView], Answer | None]
     ) -> dict[str, Answer | None]:
@@ -190,16 +245,21 @@ class Reader:
 
 
 def _shifted(
-    shard_map: ShardMap, moved: Mapping[str, str], nodes: Nodes
+    shard_map: ShardMap,
+    moved: Mapping[str, str],
+    apart: Mapping[ShardFile, Collection[str]],
+    nodes: Nodes,
 ) -> dict[str, tuple[str, ...]] | None:
-    """Which nodes a map is to name where volumes changed places; None where it is right.
+    """Which nodes a map is to name where copies are elsewhere, too; None where it is right.
 
     Raises StaleError where a copy could not be looked at.
     """
     ours = nodes.clients.keys()
     places = {
-        shard_map.file(range_): {n for each in names for n in (each, moved.get(each, each))} & ours
+        file: {n for each in names for n in (each, moved.get(each, each), *apart.get(file, ()))}
+        & ours
         for range_, names in shard_map.by_range.items()
+        if (file := shard_map.file(range_))
     }
     wanted = [(name, file) for file, names in places.items() for name in sorted(names)]
     infos = read_files(nodes, wanted)
@@ -220,8 +280,36 @@ def _shifted(
         for name in names
         if name not in ours
     }
-    ranges = shifted_ranges(shard_map, moved, {**elsewhere, **infos}, done)
-    return None if ranges == dict(shard_map.by_range) else ranges
+    ranges = shifted_ranges(shard_map, moved, apart, {**elsewhere, **infos}, done)
+    now = shard_map.by_range
+    if ranges == dict(now) or (not moved and all(set(ranges[r]) <= set(now[r]) for r in now)):
+        return None  # an empty copy is being filled, and no volume that moved is the reason
+    return ranges
+
+
+def _came_back(
+    database: str, pairs: Sequence[Pair], proof: Proof, nodes: Nodes, lead: CouchNode | None
+) -> tuple[str, ...] | None:
+    """Of one database, see ``Reader.came_back``."""
+    try:
+        purged = lead.purged(database) if lead is not None else None
+    except CouchFailure:
+        purged = None
+    if purged is None:
+        return () if proof.surplus & frozenset(pairs) else None
+    older = {pair for pair in pairs if pair in proof.lagging | proof.rolled_back}
+    theirs = {(pair.target, pair.file) for pair in older}
+    copies = {(pair.source, pair.file) for pair in older or pairs} - theirs if purged else set()
+    lacking = nodes.ask(sorted(copies), lambda client, file: client.file_lacks(file, purged))
+    if lacking.keys() != copies:
+        return None
+    there = {
+        name
+        for missing in lacking.values()
+        for name, revisions in purged.items()
+        if set(revisions) - set(missing.get(name, ()))
+    }
+    return tuple(sorted(plain(name, 80) for name in there))
 
 
 def _facts(client: CouchNode) -> Facts:
@@ -255,7 +343,7 @@ def without_login(target: object) -> str:
     """Where a replication goes to, as far as it can be shown: neither user nor password."""
     if isinstance(target, dict):
         target = target.get("url", "")
-    text = "".join(c if c.isprintable() else "?" for c in str(target))
+    text = plain(target, 2_000)
     # A password may hold what ends a host name elsewhere: whatever is before the last @ goes.
     scheme = next((each for each in ("https://", "http://") if text.startswith(each)), "")
     rest = text.rpartition("@")[2] if "@" in text else text.removeprefix(scheme)
@@ -396,7 +484,10 @@ class Adopter:
             try:
                 self._look_for_formers(self.ground.view.nodes)
                 documents = {step: self._map_of(step) for step in batch}
-                infos = self._infos(documents.values())
+                maps = [shard_map_of(str(d.get("_id", "")), d) for d in documents.values() if d]
+                infos = self._infos(maps)
+                # A write may push an older copy's documents as soon as a map has its name.
+                self._forget_purges(maps, infos)
             except CouchFailure as failure:
                 outcomes.append(self._said(Outcome(batch[0], False, str(failure))))
                 return outcomes
@@ -415,20 +506,18 @@ class Adopter:
                 return None
             raise
 
-    def _infos(
-        self, documents: Iterable[dict[str, Any] | None]
-    ) -> dict[tuple[str, ShardFile], FileInfo | None]:
-        """What the files hold that the maps may name, on each node of ours."""
-        translation = self.ground.translation
-        clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}
-        wanted = []
-        for document in documents:
-            if document is None:
-                continue
-            shard_map = shard_map_of(str(document.get("_id", "")), document)
-            for range_, names in shard_map.by_range.items():
-                present = {translation.get(name, name) for name in names} & clients.keys()
-                wanted += [(name, shard_map.file(range_)) for name in sorted(present)]
+    def _infos(self, maps: Iterable[ShardMap]) -> dict[tuple[str, ShardFile], FileInfo | None]:
+        """What the files hold that the maps may name, on each node of ours.
+
+        Raises StaleError where one could not be looked at: a purge that is not handed on anew comes
+        back through that copy, for good, and what is empty there must not be named.
+        """
+        wanted = [
+            (name, file)
+            for shard_map in maps
+            for file, names in self._places(shard_map).items()
+            for name in names
+        ]
         infos = read_files(self._nodes(), wanted)
         if missing := [name for name, file in wanted if (name, file) not in infos]:
             raise StaleError(f"the files of {missing[0]} could not be looked at")
@@ -450,7 +539,8 @@ class Adopter:
         ranges: dict[str, tuple[str, ...]] | None
         if step.database in (ground.shifts or {}):
             try:
-                ranges = _shifted(shard_map, ground.survey.moved(), self._nodes())
+                moved = ground.survey.moved()
+                ranges = _shifted(shard_map, moved, ground.apart, self._nodes())
             except CouchFailure as failure:
                 return Outcome(step, taken=False, problem=str(failure))
             if ranges is None:
@@ -495,7 +585,8 @@ class Adopter:
         client = self._client(step.pod)
         waiting = iter(step.databases)
         while batch := list(islice(waiting, BATCH)):
-            self._forget_purges(batch)
+            maps = [self.ground.maps[name] for name in batch if name in self.ground.maps]
+            self._forget_purges(maps, self._infos(maps))
             for database in batch:
                 try:
                     client.sync_shards(database)
@@ -503,34 +594,41 @@ class Adopter:
                     if failure.status != 404:
                         raise
 
-    def _forget_purges(self, databases: Sequence[str]) -> None:
-        nodes, translation = self._nodes(), self.ground.translation
-        places = {
-            shard_map.file(range_): [
-                name
-                for name in dict.fromkeys(translation.get(n, n) for n in names)
-                if name in nodes.clients
-            ]
-            for shard_map in (self.ground.maps[n] for n in databases if n in self.ground.maps)
+    def _forget_purges(
+        self,
+        maps: Iterable[ShardMap],
+        infos: Mapping[tuple[str, ShardFile], FileInfo | None],
+    ) -> None:
+        """Has each copy forget to have handed its purges to the others on nodes of ours."""
+        clients = self._nodes().clients
+        for shard_map in maps:
+            for file, names in self._places(shard_map).items():
+                for source in names:
+                    info = infos.get((source, file))
+                    if info is None or info.purge_seq == 0:
+                        continue
+                    checkpoints = clients[source].checkpoints(file)
+                    for target in names:
+                        other = infos.get((target, file))
+                        if other is None or target == source:
+                            continue
+                        name = purge_checkpoint_name(info.uuid, other.uuid)
+                        if name in checkpoints:
+                            revision = checkpoints[name].revision
+                            clients[source].delete_local(file, name, revision)
+
+    def _places(self, shard_map: ShardMap) -> dict[ShardFile, list[str]]:
+        """By file of a map, the nodes of ours that have it, or may: as they are called now."""
+        places = {**self.ground.translation, **self.ground.survey.moved()}
+        ours = {node.name for node in self.ground.view.nodes}
+        return {
+            file: sorted(
+                {now for name in names for now in (name, places.get(name, name))} & ours
+                | set(self.ground.apart.get(file, ()))
+            )
             for range_, names in shard_map.by_range.items()
+            if (file := shard_map.file(range_))
         }
-        wanted = [(name, file) for file, names in places.items() for name in names]
-        infos = read_files(nodes, wanted)
-        if missing := [name for name, file in wanted if (name, file) not in infos]:
-            # A purge that is not handed on anew now comes back through that copy, for good.
-            raise StaleError(f"the files of {missing[0]} could not be looked at")
-        for (source, file), info in infos.items():
-            if info is None or info.purge_seq == 0:
-                continue
-            checkpoints = nodes.clients[source].checkpoints(file)
-            for target in places[file]:
-                other = infos.get((target, file))
-                if other is None or target == source:
-                    continue
-                name = purge_checkpoint_name(info.uuid, other.uuid)
-                if name in checkpoints:
-                    revision = checkpoints[name].revision
-                    nodes.clients[source].delete_local(file, name, revision)
 
     def _nodes(self) -> Nodes:
         clients = {node.name: self._client(node.pod) for node in self.ground.view.nodes}

@@ -191,7 +191,7 @@ class CouchNode:
     def up(self) -> str:
         """The node's own word on whether it is to get requests: ``ok``, or why not."""
         try:
-            return _plain(_member(self._get("/_up"), "status", str, "/_up"), 64)
+            return plain(_member(self._get("/_up"), "status", str, "/_up"), 64)
         except ErrorAnswer as failure:
             if failure.status != 404:
                 raise
@@ -274,6 +274,11 @@ class CouchNode:
             and (checkpoint := _checkpoint(row["id"], row.get("doc"))) is not None
         }
 
+    def file_security(self, file: ShardFile) -> str:
+        """A file's ``_security``, as a text that is equal where it says the same."""
+        path = f"{self._path_of(file)}/_security"
+        return jsonlib.dumps(_object(self._get(path), path), sort_keys=True)
+
     def file_documents(self, file: ShardFile, page: int) -> Iterator[dict[str, Any]]:
         """All documents of a file that are no design documents, read ``page`` at a time."""
         path = f"{self._path_of(file)}/_all_docs"
@@ -286,6 +291,28 @@ class CouchNode:
             if len(rows) < page or not found:
                 return
             query |= {"startkey": jsonlib.dumps(found[-1]["_id"]), "skip": 1}
+
+    def purged(self, database: str) -> dict[str, list[str]]:
+        """Revisions that were purged, by the document's id, as far back as CouchDB remembers.
+
+        Since CouchDB 3.4; before, 404.
+        """
+        path = f"/{quote(database, safe='')}/_purged_infos"
+        found: dict[str, list[str]] = {}
+        for each in _member(self._get(path), "purged_infos", list, path):
+            revisions = found.setdefault(str(_member(each, "id", str, path)), [])
+            revisions += map(str, _member(each, "revs", list, path))
+        return found
+
+    def file_lacks(
+        self, file: ShardFile, revisions: Mapping[str, Sequence[str]]
+    ) -> dict[str, list[str]]:
+        """Those of some documents' revisions that a file on this node does not have."""
+        path = f"{self._path_of(file)}/_revs_diff"
+        answer = self._exchange("POST", path, {name: list(r) for name, r in revisions.items()})[1]
+        if not isinstance(answer, dict):
+            raise NoAnswer(f"POST {path} did not answer with documents: not CouchDB")
+        return {name: _member(each, "missing", list, path) for name, each in answer.items()}
 
     def document(self, database: str, name: str) -> Mapping[str, Any]:
         """A document."""
@@ -523,11 +550,11 @@ class CouchNode:
         return failure
 
     def _shown(self, text: object, limit: int) -> str:
-        return _plain(self._redactor.clean(str(text)), limit)
+        return plain(self._redactor.clean(str(text)), limit)
 
     def _note_version(self, server: str) -> None:
         if server.startswith("CouchDB/"):
-            self.version = _plain(server.removeprefix("CouchDB/").split(" ")[0], 32) or None
+            self.version = plain(server.removeprefix("CouchDB/").split(" ")[0], 32) or None
 
 
 def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -588,7 +615,7 @@ def _mark(document: dict[str, Any]) -> Mark | None:
         document["node"],
         document["uuid"],
         {name: _words(uuids) for name, uuids in seen.items() if _is_word(name)},
-        _plain(document.get("at", ""), 64),
+        plain(document.get("at", ""), 64),
         _words(was),
     )
 
@@ -612,7 +639,7 @@ def _traces(document: dict[str, Any]) -> list[Trace]:
     if not str(document.get("_id", "")).startswith("_local/shard-sync-"):
         return []
     return [
-        Trace(entry[f"{side}_node"], entry[f"{side}_uuid"], _plain(entry.get("timestamp", ""), 64))
+        Trace(entry[f"{side}_node"], entry[f"{side}_uuid"], plain(entry.get("timestamp", ""), 64))
         for entry in _entries(document)
         for side in ("source", "target")
         if _is_word(entry.get(f"{side}_node")) and _is_word(entry.get(f"{side}_uuid"))
@@ -626,7 +653,7 @@ def _checkpoint(name: str, document: Any) -> Checkpoint | None:
     seq = document.get("purge_seq" if name.startswith(SYNC_DOCUMENTS[1]) else "seq")
     if not isinstance(seq, int):
         return None
-    return Checkpoint(seq, _reached(document), _plain(document.get("_rev", ""), 64))
+    return Checkpoint(seq, _reached(document), plain(document.get("_rev", ""), 64))
 
 
 def _reached(document: dict[str, Any]) -> int:
@@ -644,17 +671,24 @@ def shard_map_of(database: str, document: Mapping[str, Any]) -> ShardMap:
     """What a document of ``_dbs`` says; one that somebody wrote by hand may lack anything."""
     ranges = document.get("by_range")
     return ShardMap(
-        _plain(database, 256),
+        plain(database, 256),
         {
-            str(name): tuple(_plain(holder, 256) for holder in holders)
+            str(name): tuple(plain(holder, 256) for holder in holders)
             for name, holders in (ranges.items() if isinstance(ranges, dict) else ())
             if isinstance(holders, list)
         },
         conflicting=bool(document.get("_conflicts")),
         suffix=_suffix(document.get("shard_suffix")),
-        revision=_plain(document.get("_rev", ""), 128),
+        revision=plain(document.get("_rev", ""), 128),
         history=_revisions(document.get("_revisions")),
+        split=_was_split(document.get("changelog")),
     )
+
+
+def _was_split(changelog: Any) -> bool:
+    """Whether a map's changelog has a split (src/mem3/src/mem3_reshard_dbdoc.erl)."""
+    entries = changelog if isinstance(changelog, list) else []
+    return any(isinstance(entry, list) and entry[:1] == ["split"] for entry in entries)
 
 
 def _revisions(told: Any) -> tuple[str, ...]:
@@ -664,7 +698,7 @@ def _revisions(told: Any) -> tuple[str, ...]:
     start, ids = told.get("start"), told.get("ids")
     if not isinstance(start, int) or not isinstance(ids, list):
         return ()
-    return tuple(f"{start - back}-{_plain(each, 64)}" for back, each in enumerate(ids))
+    return tuple(f"{start - back}-{plain(each, 64)}" for back, each in enumerate(ids))
 
 
 def _suffix(points: Any) -> str:
@@ -685,7 +719,8 @@ def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str)
 
 
-def _plain(text: object, limit: int) -> str:
+def plain(text: object, limit: int) -> str:
+    """A text from outside in one line, cut, without control characters."""
     words = " ".join(str(text).split())[:limit]
     return "".join(character if character.isprintable() else "?" for character in words)
 

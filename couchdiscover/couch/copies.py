@@ -14,7 +14,7 @@ from couchdiscover.decide.copies import (
     purge_checkpoint_name,
 )
 from couchdiscover.net.workers import for_each
-from couchdiscover.state.volumes import Checkpoint, FileInfo, ShardFile
+from couchdiscover.state.volumes import Checkpoint, FileInfo, ShardFile, ShardMap
 
 Key = TypeVar("Key")
 Answer = TypeVar("Answer")
@@ -110,6 +110,27 @@ def _reading(
         at_target.get(name),
         purges=at_source.get(purge_checkpoint_name(source.uuid, target.uuid)) if purges else None,
     )
+
+
+def differing_security(maps: Iterable[ShardMap], nodes: Nodes) -> dict[str, tuple[str, ...]]:
+    """Databases whose ``_security`` is not the same on all nodes, by those that have a copy.
+
+    One file a node tells: it is set on all of a node's files at once. What could not be read is
+    left out.
+    """
+    wanted: dict[tuple[str, ShardFile], None] = {}
+    for shard_map in maps:
+        for name in sorted(shard_map.names & nodes.clients.keys()):
+            wanted[name, min(shard_map.files(name))] = None
+    read = nodes.ask(wanted, lambda client, file: client.file_security(file))
+    found: dict[str, dict[str, str]] = {}
+    for (name, file), security in read.items():
+        found.setdefault(file.database, {})[name] = security
+    return {
+        database: tuple(sorted(each))
+        for database, each in found.items()
+        if len(set(each.values())) > 1
+    }
 
 
 def read_files(

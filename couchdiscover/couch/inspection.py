@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from couchdiscover.couch.client import CouchFailure, CouchNode, Fleet
 from couchdiscover.couch.connectivity import likeliest_cause, template_cause
-from couchdiscover.couch.copies import Nodes, look_at
+from couchdiscover.couch.copies import Nodes, differing_security, look_at
 from couchdiscover.couch.identities import read_details
 from couchdiscover.couch.volumes import read_maps
-from couchdiscover.decide.copies import Proof, equal
+from couchdiscover.decide.copies import LISTS_PURGES, Proof, equal, lacking_purges
 from couchdiscover.decide.findings import Inspection
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.workers import for_each
@@ -49,12 +49,17 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet, deadline: Deadl
         unread.append(("the databases' shard maps", problem))
     known = (details[node.pod] for node in view.nodes if node.pod in details)
     proof, because = _compared(topology, view, fleet, deadline, maps or ())
-    amiss = proof.rolled_back | proof.uneven
+    securities = _securities(topology, view, fleet, deadline, proof, maps or ())
+    amiss = {pair.file.database for pair in proof.rolled_back | proof.uneven}
+    listed = all(node.release >= LISTS_PURGES for node in view.nodes)
+    amiss |= lacking_purges(proof, maps or (), listed=listed)
     return Inspection(
         tuple(known),
         tuple(maps or ()),
         tuple(unread),
-        rolled_back=tuple(sorted({pair.file.database for pair in amiss})),
+        rolled_back=tuple(sorted(amiss)),
+        in_doubt=tuple(sorted({pair.file.database for pair in proof.lagging} - amiss)),
+        securities=securities,
         not_compared=len(proof.pairs) - len(proof.seen),
         because=because,
     )
@@ -87,11 +92,37 @@ def _compared(
     left_out = len(proof.pairs) - len(proof.batch(COMPARED_REQUESTS))
     proof = look_at(proof, clients, COMPARED_REQUESTS)
     for _ in range(MORE_LOOKS):
-        if not proof.suspected:
+        if not proof.in_doubt:
             break
         deadline.rest(LOOK_SECONDS)
+        lagging = proof.lagging
         proof = look_at(proof, clients, COMPARED_REQUESTS)
+        proof = replace(proof, lagging=proof.lagging & lagging)  # or it was a purge on its way
     return proof, "there are too many for one look" if left_out else "they could not be read"
+
+
+def _securities(
+    topology: Topology,
+    view: ClusterView,
+    fleet: Fleet,
+    deadline: Deadline,
+    proof: Proof,
+    maps: Sequence[ShardMap],
+) -> dict[str, tuple[str, ...]]:
+    """Databases whose ``_security`` is not the same on all nodes, of those that were compared.
+
+    Looked at again where it differs: somebody may be setting it.
+    """
+    compared = {pair.file.database for pair in proof.seen}
+    clients = {node.name: _client(topology, fleet, node) for node in view.nodes}
+    nodes = Nodes(clients, fleet.patience)
+    found = differing_security((each for each in maps if each.database in compared), nodes)
+    for _ in range(MORE_LOOKS):
+        if not found:
+            break
+        deadline.rest(LOOK_SECONDS)
+        found = differing_security((each for each in maps if each.database in found), nodes)
+    return found
 
 
 def _maps(

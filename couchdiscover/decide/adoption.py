@@ -14,7 +14,7 @@ from typing import Any
 
 from couchdiscover.decide import refusals
 from couchdiscover.decide.common import RECONNECT_SECONDS
-from couchdiscover.decide.copies import Proof
+from couchdiscover.decide.copies import Proof, security_note
 from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.verification import (
     changed_places,
@@ -88,10 +88,13 @@ class Ground:
     ``documents`` are those of ``_nodes``, by pod and member; ``uptimes`` and ``seeds`` (the Erlang
     names of [cluster] seedlist) are by pod; all of them None where they could not be read.
     ``replications`` are by database. ``shifts`` are databases, by range, whose maps must name
-    other nodes of today, since volumes changed places; None where that could not be told.
+    other nodes of today, since volumes changed places, or came back after the others were adopted;
+    None where that could not be told.
     ``proof`` is about the copies of what has been adopted, None as long as nobody looked.
-    ``rewritten`` are databases whose maps this run has changed, ``synced`` those that it has had
-    pushed since.
+    ``came_back`` are documents that were purged and that all copies have again, by database; None
+    where that cannot be told. ``securities`` are databases whose ``_security`` differs between the
+    nodes that have copies, once all else is done. ``rewritten`` are databases whose maps this
+    run has changed, ``synced`` those that it has had pushed since.
     """
 
     topology: Topology
@@ -103,6 +106,8 @@ class Ground:
     replications: Mapping[str, Replications] = field(default_factory=dict)
     proof: Proof | None = None
     shifts: Mapping[str, Mapping[str, tuple[str, ...]]] | None = field(default_factory=dict)
+    came_back: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    securities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rewritten: frozenset[str] = frozenset()
     synced: frozenset[str] = frozenset()
     wishes: Wishes = Wishes()
@@ -163,6 +168,24 @@ class Ground:
         """All maps, ``_users`` first, so that logins work, and replications last."""
         maps = self.survey.all_maps or {}
         return {name: maps[name] for name in sorted(maps, key=_order)}
+
+    @cached_property
+    def apart(self) -> Mapping[ShardFile, tuple[str, ...]]:
+        """Copies on volumes that are being adopted, and that the maps name, but not there.
+
+        As of a volume that was brought back after the others were adopted without it.
+        """
+        places = {**self.translation, **self.survey.moved()}
+        found: dict[ShardFile, list[str]] = {}
+        for node in self.view.nodes if self.unsettled else ():
+            for file in sorted(self.survey.volumes[node.pod].files or ()):
+                shard_map = self.maps.get(file.database)
+                if shard_map is None or shard_map.suffix != file.suffix:
+                    continue
+                holders = shard_map.by_range.get(file.range)
+                if holders and node.name not in {places.get(name, name) for name in holders}:
+                    found.setdefault(file, []).append(node.name)
+        return {file: tuple(names) for file, names in found.items()}
 
     @cached_property
     def stale(self) -> tuple[str, ...]:
@@ -268,26 +291,26 @@ def new_ranges(
 def shifted_ranges(
     shard_map: ShardMap,
     moved: Mapping[str, str],
+    apart: Mapping[ShardFile, Collection[str]],
     infos: Mapping[tuple[str, ShardFile], FileInfo | None],
     handed_on: Collection[tuple[ShardFile, str, str]],
 ) -> dict[str, tuple[str, ...]]:
     """Which nodes each range is to name after volumes changed places among nodes of today.
 
-    ``moved`` says where a name's volume is now; ``infos`` are the files of both, by node's name;
-    ``handed_on`` are copies, with a source and a target, that have nothing left to push. A swap
-    looks alike both ways, since CouchDB makes missing named files and fills them from others. So
-    nothing is merely exchanged: a copy that holds something stays named, one that is missing, or
-    empty while another is not, gives way to the one that moved, and one that moved and holds what
-    it has handed on to nobody is named on top. Applied again it changes nothing.
+    ``moved`` says where a name's volume is now, ``apart`` which nodes have copies besides;
+    ``infos`` are the files of all, by node's name; ``handed_on`` are copies, with a source and a
+    target, that have nothing left to push. A swap looks alike both ways, since CouchDB makes
+    missing named files and fills them from others. So nothing is merely exchanged: a copy that
+    holds something stays named, one that is missing, or empty while another is not, gives way to
+    the one that moved, and one that moved, or is there besides, and holds what it has handed on to
+    nobody is named on top. Applied again it changes nothing.
     """
     found = {}
     for range_, names in shard_map.by_range.items():
         file = shard_map.file(range_)
-        copies = {
-            name: infos.get((name, file))
-            for each in names
-            for name in (each, moved.get(each, each))
-        }
+        besides = apart.get(file, ())
+        places = [name for each in names for name in (each, moved.get(each, each))]
+        copies = {name: infos.get((name, file)) for name in (*places, *besides)}
         filled = {name for name, info in copies.items() if info is not None and not info.empty}
         whole = filled or {name for name, info in copies.items() if info is not None}
         chosen = dict.fromkeys(
@@ -296,8 +319,7 @@ def shifted_ranges(
             for name in (each, moved.get(each, each))[: 1 if each in whole else 2]
             if name in whole
         )
-        for each in names:
-            other = moved.get(each, each)
+        for other in (*(moved.get(each, each) for each in names), *besides):
             known = any((file, other, name) in handed_on for name in chosen)
             if other in filled and other not in chosen and not known:
                 chosen[other] = None
@@ -616,20 +638,31 @@ def _joins(ground: Ground) -> Do | None:
 
 
 def _placements(ground: Ground) -> Do | None:
-    """``zone``, ``decom`` and unknown keys of the former documents; a node's own values stay."""
+    """``zone``, ``decom`` and unknown keys of the former documents; a node's own values stay.
+
+    Of the latest name that a volume had and that is still listed: also of a member that no map
+    names, since it was drained.
+    """
     documents = ground.documents.get(ground.lead.pod) or {}
     steps = []
-    for former in sorted(ground.formers.values(), key=lambda each: each.name):
-        node = ground.view.sight(former.pod)
-        if not isinstance(node, NodeView):
+    for node in sorted(ground.view.nodes, key=lambda node: node.name):
+        names = _names_before(ground, node)
+        former = next((name for name in names if name in documents), None)
+        if former is None or node.name not in documents:
             continue
-        theirs = documents.get(former.name, {}).keys() - OWN_KEYS
-        keys = theirs - documents.get(node.name, {}).keys()
-        if keys and node.name in documents:
-            steps.append(
-                KeepPlacement(ground.lead.pod, node.name, former.name, tuple(sorted(keys)))
-            )
+        if keys := documents[former].keys() - OWN_KEYS - documents[node.name].keys():
+            steps.append(KeepPlacement(ground.lead.pod, node.name, former, tuple(sorted(keys))))
     return _do(steps)
+
+
+def _names_before(ground: Ground, node: NodeView) -> list[str]:
+    """The names that a node's volume had before and that nobody has now, the latest first."""
+    mark = ground.survey.mark(node.pod)
+    names = [former.name for former in ground.formers.values() if former.pod == node.pod]
+    names += ground.survey.seen_as(node.pod)
+    names += (mark.node, *mark.was) if mark is not None else ()
+    passed = [name for name in dict.fromkeys(names) if name in ground.passed]
+    return _latest_first(ground, node.pod, passed)
 
 
 def _deletions(ground: Ground) -> Decision | None:
@@ -713,17 +746,22 @@ def _copies(ground: Ground) -> Decision | None:
 
 
 def _rolled_back(ground: Ground) -> Decision | None:
-    """Copies that are an older state of themselves, under their own names."""
+    """Copies that are an older state of themselves, under their own names, or may be.
+
+    Purges are handed on to them once more, which does no harm where they have them already; but
+    not where their fellows, which do not take a purge twice, have the documents again.
+    """
     proof = ground.proof
-    amiss = proof.rolled_back | proof.uneven if proof is not None else frozenset()
-    if proof is None or not amiss:
+    if proof is None:
         return None
-    concerned = [pair for pair in proof.pairs if pair in amiss]
-    databases = {pair.file.database for pair in concerned}
-    due = databases - ground.synced
-    if due:
+    amiss = proof.rolled_back | proof.uneven | proof.lagging | proof.handed_on
+    kept = {name for name, ids in ground.came_back.items() if ids != ()} - ground.synced
+    concerned = tuple(p for p in proof.pairs if p in amiss and p.file.database not in kept)
+    if not concerned:
+        return None
+    if due := {pair.file.database for pair in concerned} - ground.synced:
         return _sync(ground, due)
-    return _copies(replace(ground, proof=replace(proof, pairs=tuple(concerned))))
+    return _copies(replace(ground, proof=replace(proof, pairs=concerned)))
 
 
 def _in_doubt(ground: Ground) -> Wait | None:
@@ -750,7 +788,18 @@ def _do(steps: Iterable[Step]) -> Do | None:
 def ending(ground: Ground) -> Refuse | None:
     """What is left for a person, once everything else is done and marked."""
     left = {**ground.survey.stranded, **ground.refused}
-    return Refuse(NotSo, stranded_note(left)) if left else None
+    back = {name: ids for name, ids in ground.came_back.items() if ids}
+    told = [stranded_note(left)] if left else []
+    if back:
+        each = "; ".join(f"of {name} {some(ids)}" for name, ids in sorted(back.items()))
+        told.append(
+            f"documents that were purged are there again, {each}: they came back from a copy that "
+            "is an older state of itself, or were written anew; purge once more what is not wanted "
+            "(POST /{db}/_purge), then `couchdiscover adopt` has that copy know of all purges"
+        )
+    if ground.securities:
+        told.append(security_note(ground.securities))
+    return Refuse(NotSo, "; ".join(told)) if told else None
 
 
 def remarks(ground: Ground) -> tuple[str, ...]:
@@ -771,11 +820,17 @@ def remarks(ground: Ground) -> tuple[str, ...]:
     if proof is not None and not ground.unsettled and not proof.surveyed:
         unseen, pairs = len(proof.pairs) - len(proof.seen), len(proof.pairs)
         notes.append(f"{unseen} of {pairs} pairs of shard copies could not be compared")
+    if untold := [name for name, ids in ground.came_back.items() if ids is None]:
+        notes.append(
+            f"{some(untold)}: a copy knows of fewer purges than it was handed, and whether purged "
+            "documents have come back from it nobody can tell (CouchDB lists them since 3.4)"
+        )
     others = ground.survey.gone - ground.dropped
     if others and ground.stale:
         notes.append(
             f"{some(others)} are in shard maps, and neither alive nor of the set that was here; "
-            "they are left as they are"
+            "they are left as they are. If that set is restored, too, make both one cluster before "
+            "either is adopted: maps that were adopted apart are in conflict when they meet"
         )
     return tuple(notes)
 

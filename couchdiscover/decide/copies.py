@@ -26,6 +26,13 @@ LOOK_REQUESTS = 1_000
 
 MOVE_SHARDS = 'CouchDB\'s manual, "Shard Management", tells how to move shards'
 
+PURGES_KEPT = 1_000
+"""How many purges CouchDB keeps of a copy, to hand them on, unless it is told otherwise
+(``_purged_infos_limit``)."""
+
+LISTS_PURGES = (3, 4)
+"""The first release that lists what was purged (``GET /{db}/_purged_infos``)."""
+
 PAIR_REQUESTS = 5
 """Requests that a pair takes at most: two for each copy, and one for what follows."""
 
@@ -75,6 +82,18 @@ class Reading:
             return False
         return self.at_source.reached > self.target.update_seq
 
+    @property
+    def lacks_purges(self) -> bool:
+        """Whether the target knows of fewer purges than it was handed.
+
+        Each counts once (src/couch/src/couch_db_updater.erl, ``purge_docs``). So it is an older
+        state of itself; or the range was split since, or the source had had more purges than
+        CouchDB keeps by the time that the copy was filled.
+        """
+        if self.target is None or self.purges is None:
+            return False
+        return self.purges.seq > self.target.purge_seq
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -101,6 +120,17 @@ class Proof:
     """Pairs that are pushed both ways and hold different numbers of documents, as they were."""
     uneven: frozenset[Pair] = frozenset()
     """Those that were just so twice: what was purged on one is still there on the other."""
+    lagging: frozenset[Pair] = frozenset()
+    """Those whose target lacks purges that it was handed, as they were at the last look."""
+    surplus: frozenset[Pair] = frozenset()
+    """Those whose target held more documents than the source at the last look."""
+    handed_on: frozenset[Pair] = frozenset()
+    """Those whose purges were handed on anew: what the target lacks of them is no sign now."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether some pair wants another look: it may have been a write on its way."""
+        return bool(self.suspected or self.lagging)
 
     @property
     def surveyed(self) -> bool:
@@ -130,6 +160,7 @@ class Proof:
             baseline={pair: seen for pair, seen in self.baseline.items() if pair in now},
             reached={pair: seq for pair, seq in self.reached.items() if pair in now},
             rolled_back=self.rolled_back & now,
+            handed_on=self.handed_on & now,
             looked_at=self.looked_at & now,
         )
 
@@ -162,7 +193,8 @@ class Proof:
             if self._proves(reading, *baseline[pair]):
                 proven.add(pair)
         suspected, uneven = self._compare(readings)
-        proven -= suspected.keys() | uneven
+        lagging = self._lagging(readings)
+        proven -= suspected.keys() | uneven | lagging
         looked_at = self.looked_at | seen
         if all(pair in looked_at for pair in self.pairs if pair not in proven):
             looked_at = frozenset()  # the next round begins
@@ -176,6 +208,8 @@ class Proof:
             seen=frozenset(read),
             suspected=suspected,
             uneven=uneven,
+            lagging=lagging,
+            surplus=self._surplus(readings),
         )
 
     def _compare(
@@ -205,6 +239,29 @@ class Proof:
             else:
                 suspected[pair] = (source, target)
         return suspected, frozenset(uneven)
+
+    def _lagging(self, readings: Iterable[Reading]) -> frozenset[Pair]:
+        """Pairs whose target lacks purges, as they are now.
+
+        The only sign that lasts: what was purged goes from the older copy to all others, and then
+        all are alike, with nothing left to push (measured on 3.5.2).
+        """
+        found = set(self.lagging)
+        for reading in readings if self.purges else ():
+            if reading.lacks_purges and reading.pair not in self.handed_on:
+                found.add(reading.pair)
+            else:
+                found.discard(reading.pair)
+        return frozenset(found)
+
+    def _surplus(self, readings: Iterable[Reading]) -> frozenset[Pair]:
+        found = set(self.surplus)
+        for reading in readings:
+            source, target = reading.source, reading.target
+            found.discard(reading.pair)
+            if source is not None and target is not None and target.documents > source.documents:
+                found.add(reading.pair)
+        return frozenset(found)
 
     def _proves(self, reading: Reading, update_seq: int, purge_seq: int) -> bool:
         if self.purges and purge_seq and not self._purged(reading, purge_seq):
@@ -257,6 +314,22 @@ class Loss:
     def has(self, name: str, file: ShardFile) -> bool:
         """Whether this node's copy was lost."""
         return name in self.volumes or file in self.copies.get(name, ())
+
+
+def lacking_purges(proof: Proof, maps: Iterable[ShardMap], *, listed: bool) -> frozenset[str]:
+    """Databases with a copy that is an older state of itself for certain, by its purges.
+
+    Not where a range was split, and not where a source had more purges than CouchDB keeps. Where
+    all are alike nothing but CouchDB's list of what was purged (``listed``) leads out of it.
+    """
+    split = {each.database for each in maps if each.split}
+    return frozenset(
+        pair.file.database
+        for pair in proof.lagging
+        if pair.file.database not in split
+        and proof.baseline[pair][1] <= PURGES_KEPT
+        and (listed or pair in proof.surplus)
+    )
 
 
 def refilled(
@@ -366,6 +439,17 @@ def lost_copies_note(names: str, count: int) -> str:
     return (
         f"{names}: {told_copies(count)} on members, of some range at least, fewer than the shard "
         f"map names{gone}; {MOVE_SHARDS}"
+    )
+
+
+def security_note(databases: Mapping[str, Collection[str]]) -> str:
+    """What there is to say of databases whose ``_security`` differs between nodes."""
+    nodes = sorted({name for names in databases.values() for name in names})
+    return (
+        f"{', '.join(sorted(databases)[:5])}{' and more' if len(databases) > 5 else ''}: _security "
+        f"is not the same on {', '.join(nodes)}, so that who may read depends on the node; CouchDB "
+        "takes that of the majority by itself, and there is none: PUT /{db}/_security with what is "
+        "right"
     )
 
 

@@ -5,7 +5,7 @@ a warning is worth a look, and may be meant; information is how things are.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from couchdiscover.decide import refusals
@@ -14,6 +14,7 @@ from couchdiscover.decide.copies import (
     fewest_copies,
     lost_by_number,
     lost_copies_note,
+    security_note,
     told_copies,
 )
 from couchdiscover.decide.identity import drift
@@ -66,14 +67,17 @@ class Inspection:
     """What was read besides membership. ``unread`` says, by its name, why a thing was not.
 
     ``rolled_back`` are databases with a copy that is an older state of itself than its peers have
-    seen; ``not_compared`` is how many pairs of copies were left out of that look, and ``because``
-    says why.
+    seen, ``in_doubt`` those with one that may be; ``securities`` are databases, with the nodes that
+    have copies, whose ``_security`` differs; ``not_compared`` is how many pairs of copies were
+    left out of that look, and ``because`` says why.
     """
 
     details: tuple[NodeDetails, ...] = ()
     shard_maps: tuple[ShardMap, ...] = ()
     unread: tuple[tuple[str, str], ...] = ()
     rolled_back: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
+    securities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     not_compared: int = 0
     because: str = ""
 
@@ -211,7 +215,24 @@ def _rolled_back(inspection: Inspection) -> Iterable[Finding]:
             names,
             f"{named(names)}: some copy is an older state of itself than the others have seen, as "
             "after a snapshot of one volume was restored: changes heal by themselves, and purged "
-            "documents come back through all nodes; `couchdiscover adopt` puts it right",
+            "documents come back through all nodes; `couchdiscover adopt` puts it right, or says "
+            "which documents must be purged once more",
+        )
+    if names := inspection.in_doubt:
+        yield Finding(
+            "purges_in_doubt",
+            Severity.WARNING,
+            names,
+            f"{named(names)}: some copy knows of fewer purges than it was handed, as one of an "
+            "older snapshot does, or one that was split, or filled when CouchDB had dropped the "
+            "first; `couchdiscover adopt` has purges handed on once more, which harms none",
+        )
+    if inspection.securities:
+        yield Finding(
+            "security_differs",
+            Severity.FAULT,
+            tuple(sorted(inspection.securities)),
+            security_note(inspection.securities),
         )
     if inspection.not_compared:
         yield Finding(

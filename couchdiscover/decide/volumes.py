@@ -293,7 +293,8 @@ class Survey:
         """Where the evidence contradicts itself, in sentences.
 
         A mark and a history that name different nodes, both still in the maps, or one name that
-        two volumes claim. Names that a person has told are settled.
+        two volumes claim. Names that a person has told are settled; a mark without a time and a
+        history are one after the other: an adoption that was not completed, under the later name.
         """
         found = []
         claimants: dict[str, list[str]] = {}
@@ -302,7 +303,7 @@ class Survey:
                 continue
             claims = {n: by for n, by in self._claims(pod).items() if n in self.strange}
             own = self.mark(pod)
-            by_mark = own.node if own and own.node in claims else None
+            by_mark = own.node if own and own.at and own.node in claims else None
             by_history = [n for n, by in claims.items() if by is Evidence.HISTORY]
             if by_mark and by_history:
                 found.append(

@@ -39,7 +39,7 @@ class ShardMap:
 
     ``suffix`` ends the files' names. ``revision`` is its document's; ``conflicting`` where that has
     other revisions that lost: the copies those name are not used. ``history`` are the document's
-    revisions, the newest first, where they were asked for.
+    revisions, the newest first, where they were asked for. ``split`` is whether a range was split.
     """
 
     database: str
@@ -48,6 +48,7 @@ class ShardMap:
     suffix: str = ""
     revision: str = ""
     history: tuple[str, ...] = ()
+    split: bool = False
 
     @property
     def names(self) -> frozenset[str]:

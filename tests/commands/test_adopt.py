@@ -31,10 +31,13 @@ from tests.support.adopting import (
 )
 from tests.support.command import Command
 from tests.support.volumes import (
+    Caller,
     breathe,
     eventually,
     fill,
     mount,
+    purges_handed_on,
+    pushed,
     snapshots,
     start,
     up_for,
@@ -133,6 +136,81 @@ def test_two_of_three_volumes_get_fewer_copies_and_lose_what_nobody_has(
     nothing_left(couchdiscover, box)
 
 
+def test_two_sets_of_one_cluster_are_joined_and_then_adopted_one_after_the_other(
+    sandbox: Make, couchdiscover: Command
+) -> None:
+    """As docs/restore.md has it: maps that were rewritten apart would be in conflict."""
+    box = sandbox(2, namespace="prod")
+    other = sandbox(1, statefulset="zone-b", namespace="prod", beside=box)
+    assert couchdiscover("run", environment=box.environment()).code == 0
+    call, theirs = caller(box), caller(other)
+    name = other.node("zone-b-0").name
+    call.put("couchdb-0", f"/_node/_local/_nodes/{name}", {})
+    eventually(lambda: len(theirs.get("zone-b-0", "/_membership")["all_nodes"]) == 3)
+    fill(call, "couchdb-0", {"db": 3}, DOCUMENTS)
+    old = [box.node(pod).volume.copy() for pod in box.pods]
+    old_other = other.node("zone-b-0").volume.copy()
+    for each in (box, other):
+        for pod in each.pods:
+            each.stop(pod)
+    then = sandbox(2, namespace="restored", running=False)
+    beside = sandbox(1, statefulset="zone-b", namespace="restored", running=False, beside=then)
+    mount(then, old)
+    mount(beside, [old_other])
+    start(then)
+    start(beside)
+    alone = run(couchdiscover, then, "--dry-run")
+    assert any("make both one cluster before either" in w for w in alone.json["warnings"])
+    name = beside.node("zone-b-0").name
+    for member in (name, then.node("couchdb-1").name):
+        caller(then).put("couchdb-0", f"/_node/_local/_nodes/{member}", {})
+    eventually(lambda: len(caller(beside).get("zone-b-0", "/_membership")["all_nodes"]) == 3)
+    for restored in (then, beside):
+        ended = run(couchdiscover, restored)
+        assert ended.code == 0, ended.err
+    maps = [caller(then).maps(pod) for pod in then.pods] + [caller(beside).maps("zone-b-0")]
+    assert maps[0] == maps[1] == maps[2]
+    for restored, pod in ((then, "couchdb-0"), (then, "couchdb-1"), (beside, "zone-b-0")):
+        assert caller(restored).count(pod, "db") == DOCUMENTS + 1
+    for restored in (then, beside):
+        nothing_left(couchdiscover, restored)
+        assert couchdiscover("check", environment=restored.environment()).code == 0
+
+
+@pytest.mark.parametrize("younger", [True, False])
+def test_the_third_volume_comes_back_after_the_others_were_adopted(
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path, younger: bool
+) -> None:
+    """Its copies are named again where they hold what they have pushed to no other one."""
+    box, call = filled(newest_or_real, couchdiscover, {"db": 3, "also": 3})
+    eventually(lambda: pushed(call, "db") and pushed(call, "also"))
+    volumes = snapshots(box, tmp_path)
+    if younger:
+        for number in range(8):
+            call.put("couchdb-0", f"/db/late{number}", {})
+        eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 9 for pod in box.pods))
+        breathe(call)
+        volumes[2] = snapshots(box, tmp_path)[2]
+    for pod in box.pods:
+        box.stop(pod)
+    forgotten = Original(volumes, {"db": 3, "also": 3}).restored(newest_or_real, [0, 1, None])
+    assert run(couchdiscover, forgotten).code == 0
+    forgotten.stop("couchdb-2")
+    mount(forgotten, [None, None, volumes[2]])
+    forgotten.start("couchdb-2")
+    ended = run(couchdiscover, forgotten)
+    assert ended.code == 0, ended.err
+    then = caller(forgotten)
+    maps = then.maps("couchdb-0")
+    copies = {name: {len(h) for h in maps[name]["by_range"].values()} for name in ("db", "also")}
+    assert copies == {"db": {3 if younger else 2}, "also": {2}}
+    for pod in forgotten.pods:
+        assert then.count(pod, "db") == DOCUMENTS + (9 if younger else 1)
+        assert then.count(pod, "also") == DOCUMENTS + 1
+    truthful(forgotten)
+    nothing_left(couchdiscover, forgotten)
+
+
 def test_a_range_without_any_file_refuses_its_database_and_the_others_go_on(
     sandbox: Make, couchdiscover: Command, tmp_path: Path
 ) -> None:
@@ -182,6 +260,7 @@ def test_volumes_that_changed_places_under_present_names(
     box = made.restored(newest_or_real, [1, 0, 2], namespace="prod")
     ended = run(couchdiscover, box)
     assert ended.code == 0, ended.err
+    assert " 0 documents" not in ended.json["message"]
     assert kinds(ended).count("delete_member") == 0
     readable(box)
     nothing_left(couchdiscover, box)
@@ -250,24 +329,63 @@ def all_equal(restored: Sandbox) -> None:
             assert len(counts) == 1
 
 
-def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
-    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_security_of_different_moments_is_told_where_no_majority_settles_it(
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path, nodes: int
 ) -> None:
-    box, call = filled(newest_or_real, couchdiscover, {"db": 3})
-    breathe(call)
+    box, call = filled(newest_or_real, couchdiscover, {"db": nodes}, nodes)
     old = snapshots(box, tmp_path)
+    everybody: Any = {"admins": {"roles": []}, "members": {"roles": []}}
+    assert call("couchdb-0", "PUT", "/db/_security", everybody)[0] == 200
+    breathe(call)
+    volumes = [old[0], *snapshots(box, tmp_path)[1:]]
+    for pod in box.pods:
+        box.stop(pod)
+    then = Original(volumes, {"db": nodes}).restored(newest_or_real, range(nodes))
+    ended = run(couchdiscover, then)
+    checked = couchdiscover("check", environment=then.environment())
+    if nodes == 3:
+        assert (ended.code, checked.code) == (0, 0), ended.err
+        return
+    assert (ended.code, checked.code) == (3, 3), ended.err
+    assert "db: _security is not the same on couchdb@couchdb-0." in ended.json["message"]
+    assert "db: _security is not the same on" in checked.out
+    assert caller(then)("couchdb-0", "PUT", "/db/_security", everybody)[0] == 200
+    assert couchdiscover("check", environment=then.environment()).code == 0
+    nothing_left(couchdiscover, then)
+
+
+def rolled_back(
+    make: Make, couchdiscover: Command, folder: Path, *, settled: bool = True
+) -> tuple[Sandbox, Caller]:
+    """Three nodes, of which one is started on a snapshot from before a purge.
+
+    Unless it was ``settled``, its documents pushed to its fellows, it does so at its start: what
+    was purged is back on all of them.
+    """
+    box, call = filled(make, couchdiscover, {"db": 3})
+    if settled:
+        eventually(lambda: pushed(call, "db"))
+    old = snapshots(box, folder)
     for number in (1, 2, 3):
         revision = call.get("couchdb-0", f"/db/d{number}")["_rev"]
         call("couchdb-0", "POST", "/db/_purge", {f"d{number}": [revision]})
     for number in range(4):
         call.put("couchdb-0", f"/db/more{number}", {})
     eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods))
-    breathe(call)  # the purges are handed on, and their checkpoints noted
-    young = snapshots(box, tmp_path)
+    eventually(lambda: purges_handed_on(call, "db"))
+    young = snapshots(box, folder)
     for pod in box.pods:
         box.stop(pod)
     mount(box, [young[0], old[1], young[2]])
     start(box)
+    return box, call
+
+
+def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    box, call = rolled_back(newest_or_real, couchdiscover, tmp_path)
     for only_looks, code in (("--dry-run", 3), ("--timeout=0", 4)):
         looked = run(couchdiscover, box, only_looks)
         assert looked.code == code, looked.err
@@ -277,6 +395,67 @@ def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
     assert all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods)
     for pod in box.pods:
         assert call(pod, "GET", "/db/d1")[0] == 404
+    nothing_left(couchdiscover, box)
+
+
+def test_what_had_come_back_from_an_older_snapshot_before_is_told(
+    any_sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """All copies are alike then, and none takes a purge twice: only a person can tell."""
+    box, call = rolled_back(any_sandbox, couchdiscover, tmp_path, settled=False)
+    eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 5 for pod in box.pods))
+    checked = couchdiscover("check", environment=box.environment())
+    ended = run(couchdiscover, box)
+    assert ended.json["steps"] == []
+    if ended.json["nodes"][0]["version"].startswith("3.3"):
+        assert (checked.code, ended.code) == (0, 0), ended.err
+        assert "db: some copy knows of fewer purges" in checked.out
+        assert "nobody can tell" in "".join(ended.json["warnings"])
+        return
+    assert (checked.code, ended.code) == (3, 3), ended.err
+    assert "db: some copy is an older state of itself" in checked.out
+    assert "purged are there again, of db d1, d2, d3: they came back" in ended.json["message"]
+    for number in (1, 2, 3):
+        revision = call.get("couchdb-0", f"/db/d{number}")["_rev"]
+        call("couchdb-0", "POST", "/db/_purge", {f"d{number}": [revision]})
+    eventually(lambda: all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods))
+    eventually(lambda: purges_handed_on(call, "db"))
+    again = run(couchdiscover, box)
+    assert again.code == 0, again.err
+    assert kinds(again) == ["sync_shards"]
+    assert all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods)
+    nothing_left(couchdiscover, box)
+    assert couchdiscover("check", environment=box.environment()).code == 0
+
+
+def test_an_older_snapshot_that_is_written_to_from_the_first_moment(
+    newest_or_real: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """There is always something left to push, and no two looks see the same numbers."""
+    box, call = rolled_back(newest_or_real, couchdiscover, tmp_path)
+    stop = threading.Event()
+
+    def write() -> int:
+        own, number = caller(box), 0
+        while not stop.is_set():
+            own.put(box.pods[number % 3], f"/db/w{number}", {})
+            number += 1
+        return number
+
+    with ThreadPoolExecutor(1) as writers:
+        writing = writers.submit(write)
+        try:
+            breathe(call)  # by now nothing in the peers' histories tells of the older state
+            ended = run(couchdiscover, box)
+        finally:
+            stop.set()
+    assert writing.result() > 10
+    assert ended.code == 0, ended.err
+    assert kinds(ended) == ["sync_shards"]
+    for pod in box.pods:
+        for number in (1, 2, 3):
+            assert call(pod, "GET", f"/db/d{number}")[0] == 404
+    eventually(lambda: len({call.count(pod, "db") for pod in box.pods}) == 1)
 
 
 def test_a_database_made_on_a_restored_node_before_the_adoption(

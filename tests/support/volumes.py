@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,43 @@ def breathe(call: "Caller", seconds: float = 2.0) -> None:
         for pod in call.box.pods:
             call(pod, "GET", "/_up")
         time.sleep(0.05)
+
+
+def pushed(call: "Caller", database: str) -> bool:
+    """Whether each copy notes to have pushed all that it holds to each other one.
+
+    As it is some seconds after a database was filled.
+    """
+    for pod, path, info, rows in _copies(call, database):
+        reached = [
+            row["doc"]["seq"]
+            for row in rows
+            if "/shard-sync-" in row["id"] and row["doc"]["target_uuid"] != info["uuid"]
+        ]
+        ahead = [call.get(pod, f"{path}/_changes?since={seq}")["results"] for seq in reached]
+        if info["update_seq"] and (len(reached) < len(call.box.pods) - 1 or any(ahead)):
+            return False
+    return True
+
+
+def purges_handed_on(call: "Caller", database: str) -> bool:
+    """Whether each copy notes to have handed all its purges to each other one."""
+    for _, _, info, rows in _copies(call, database):
+        own = f"/purge-mem3-{info['uuid']}-"  # before 3.5 there are those of being asked, too
+        noted = [row["doc"]["purge_seq"] for row in rows if own in row["id"]]
+        if info["purge_seq"] and noted != [info["purge_seq"]] * (len(call.box.pods) - 1):
+            return False
+    return True
+
+
+def _copies(call: "Caller", database: str) -> Iterator[tuple[str, str, Any, Any]]:
+    """Of each copy the pod, its path there, what it holds, and its local documents."""
+    for pod in call.box.pods:
+        for file in call.get(pod, "/_node/_local/_all_dbs"):
+            if f"/{database}." in file:
+                path = "/_node/_local/" + file.replace("/", "%2F")
+                local = call.get(pod, f"{path}/_local_docs?include_docs=true")
+                yield pod, path, call.get(pod, path), local["rows"]
 
 
 def up_for(box: Sandbox, seconds: float = 120.0, pods: Sequence[str] | None = None) -> None:

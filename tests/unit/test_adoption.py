@@ -36,7 +36,7 @@ from couchdiscover.state.steps import (
     SyncAdopted,
     Wait,
 )
-from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap
+from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Trace
 from tests.support.ground import (
     MAPS,
     OLD,
@@ -93,6 +93,61 @@ def test_zone_and_unknown_keys_go_over_and_own_values_stay() -> None:
     }
     taken = steps(decide_adoption(ground(joined=True, documents=documents)))
     assert taken == [KeepPlacement("couchdb-0", new(1), old(0), ("odd", "zone"))]
+
+
+def test_what_is_said_of_a_drained_member_goes_over_though_no_map_names_it() -> None:
+    documents: dict[str, dict[str, Any]] = {new(n): {} for n in range(3)}
+    documents |= {old(0): {}, old(1): {}, old(2): {"decom": True}}
+    made = ground((a_map("a", old(0), old(1)),), joined=True, documents=documents)
+    assert old(2) not in made.formers
+    taken = steps(decide_adoption(made))
+    assert taken == [KeepPlacement("couchdb-0", new(0), old(2), ("decom",))]
+
+
+def test_of_several_former_names_the_latest_says_where_a_node_is() -> None:
+    """Names by alphabet tell nothing."""
+    earlier = "couchdb@a.earlier.svc.cluster.local"
+    documents: dict[str, dict[str, Any]] = {new(n): {} for n in range(3)}
+    documents |= {earlier: {"zone": "then"}, old(0): {"zone": "now"}, old(1): {}, old(2): {}}
+    made = ground((a_map("a", *OLD, earlier),), joined=True, documents=documents)
+
+    def had_both(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        if node.pod != "couchdb-1":  # it has the volume that was old(0)'s
+            return node
+        traces = (*(node.volume.traces or ()), Trace(earlier, uuid(0), "2025-01-01"))
+        return replace(node, volume=replace(node.volume, traces=traces))
+
+    taken = steps(decide_adoption(with_nodes(made, had_both)))
+    assert taken == [KeepPlacement("couchdb-0", new(1), old(0), ("zone",))]
+
+
+def test_a_half_done_adoption_that_is_restored_once_more_has_both_names() -> None:
+    """Its mark has the first name and no time, history the one it was being adopted under."""
+    between = [f"couchdb@between-{n}.svc.cluster.local" for n in range(3)]
+    maps = (a_map("_users", *between), a_map("a", *OLD))
+    made = ground(maps, at=(0, 1, 2))
+
+    def half_done(node: NodeView) -> NodeView:
+        assert node.volume is not None
+        number = int(node.pod[-1])
+        traces = tuple(Trace(name, uuid(n), "2026-02-01") for n, name in enumerate(between))
+        volume = replace(
+            node.volume,
+            traces=(*(node.volume.traces or ()), *traces),
+            mark=Mark(old(number), uuid(number), {}),
+            files=frozenset(
+                f for m in maps for f in m.files(old(number)) | m.files(between[number])
+            ),
+        )
+        return replace(node, volume=volume)
+
+    found = with_nodes(made, half_done)
+    assert not found.survey.disagreements
+    assert found.translation == {
+        **{old(n): new(n) for n in range(3)},
+        **{between[n]: new(n) for n in range(3)},
+    }
 
 
 def test_nothing_is_deleted_before_all_are_connected_and_have_the_same_maps() -> None:
@@ -324,6 +379,42 @@ def test_copies_that_were_rolled_back_are_synced_and_proven() -> None:
     assert isinstance(decide_adoption(healed), Done)
 
 
+def test_copies_that_may_lack_purges_are_handed_them_once_more() -> None:
+    made = settled(marks=False)
+    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    pair = proof.pairs[0]
+    doubted = replace(made, proof=replace(proof, lagging=frozenset({pair})))
+    assert steps(decide_adoption(doubted)) == [SyncAdopted("couchdb-0", ("a",))]
+    assert ending(doubted) is None
+    handed = replace(proof, handed_on=frozenset({pair}))
+    waiting = replace(made, synced=frozenset({"a"}), proof=handed)
+    assert isinstance(decide_adoption(waiting), Wait)
+    there = replace(waiting, proof=replace(handed, proven=frozenset({pair})))
+    assert isinstance(decide_adoption(there), Done)
+
+
+@pytest.mark.parametrize("came_back", [("d1", "d2"), None])
+def test_purges_are_not_handed_on_where_what_was_purged_is_everywhere_again(
+    came_back: tuple[str, ...] | None,
+) -> None:
+    """Only the older copy would take them, and differ from all others then."""
+    made = settled(marks=False)
+    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    lagging = replace(proof, lagging=frozenset({proof.pairs[0]}))
+    found = replace(made, proof=lagging, came_back={"a": came_back})
+    decision = decide_adoption(found)
+    assert isinstance(decision, Done)
+    end = ending(found)
+    if came_back is None:
+        assert end is None
+        told = "whether purged documents have come back from it nobody can tell"
+        assert any(told in warning for warning in decision.warnings)
+    else:
+        assert end is not None
+        assert end.error is NotSo
+        assert "purged are there again, of a d1, d2: they came" in end.reason
+
+
 def test_copies_that_were_not_compared_are_no_nothing_to_adopt() -> None:
     """Of two that differ a second look tells; those that nobody could look at are told."""
     made = settled(marks=False)
@@ -473,10 +564,10 @@ def test_volumes_that_changed_places_hide_nothing(
     moved = {new(0): new(1), new(1): new(0)}
     known = {(name, file): info for name, info in infos.items()}
     done = {(file, source, target) for source in infos for target in handed_on if source != target}
-    ranges = shifted_ranges(shard_map, moved, known, done)
+    ranges = shifted_ranges(shard_map, moved, {}, known, done)
     assert ranges == {RANGES[0]: then}
     again = ShardMap("a", ranges, suffix=".1")
-    assert shifted_ranges(again, moved, known, done) == ranges
+    assert shifted_ranges(again, moved, {}, known, done) == ranges
 
 
 @given(
@@ -484,23 +575,27 @@ def test_volumes_that_changed_places_hide_nothing(
     st.permutations(range(4)),
     st.lists(st.sampled_from([FULL, BLANK, None]), min_size=4, max_size=4),
     st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3))),
+    st.sets(st.integers(0, 3)),
 )
 def test_a_swap_settles_at_once_and_names_every_copy_that_was_not_handed_on(
     names: list[int],
     places: list[int],
     states: list[FileInfo | None],
     handed: set[tuple[int, int]],
+    besides: set[int],
 ) -> None:
     shard_map = ShardMap("a", {RANGES[0]: tuple(new(n) for n in names)}, suffix=".1")
     file = shard_map.file(RANGES[0])
     moved = {new(n): new(at) for n, at in enumerate(places) if n != at}
     infos = {(new(n), file): info for n, info in enumerate(states)}
     done = {(file, new(a), new(b)) for a, b in handed if a != b}
-    ranges = shifted_ranges(shard_map, moved, infos, done)
+    apart = {file: tuple(new(n) for n in sorted(besides - set(names)))}
+    ranges = shifted_ranges(shard_map, moved, apart, infos, done)
     chosen = ranges[RANGES[0]]
     before = {n for n in shard_map.by_range[RANGES[0]] if infos[n, file] not in (None, BLANK)}
     assert before <= set(chosen)  # what is readable stays readable
     candidates = {n for each in names for n in (new(each), moved.get(new(each), new(each)))}
+    candidates.update(apart[file])
     filled = {n for n in candidates if infos[n, file] == FULL}
     for name in filled - set(chosen):
         assert any((file, name, other) in done for other in chosen)

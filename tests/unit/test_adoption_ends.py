@@ -12,6 +12,7 @@ from couchdiscover.decide.adoption import (
     Wishes,
     decide_adoption,
     early_marks,
+    ending,
     foresee,
     misused_names,
     remarks,
@@ -22,7 +23,7 @@ from couchdiscover.decide.volumes import Survey
 from couchdiscover.errors import CouchdiscoverError, NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import Identity, LoginRefused, NodeView
 from couchdiscover.state.steps import Done, RewriteMap, SyncAdopted, SyncIdentity, Wait
-from couchdiscover.state.volumes import FileInfo, Mark, ShardMap, Trace, Volume
+from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap, Trace, Volume
 from tests.support.decisions import refused
 from tests.support.ground import (
     MAPS,
@@ -169,6 +170,33 @@ def test_copies_of_volumes_that_changed_places_are_looked_at_first() -> None:
     decision = decide_adoption(ground(joined=True, shifts=None))
     assert isinstance(decision, Wait)
     assert "volumes that changed places" in str(*decision.reasons.values())
+
+
+def test_copies_of_a_volume_that_came_back_are_named_nowhere() -> None:
+    """The others were adopted without it; files of what is gone, or was made anew, are no copies."""
+    named = a_map("a", new(0), new(1))
+    gone, anew = ShardFile("gone", RANGES[0], ".1"), ShardFile("a", RANGES[0], ".2")
+    split = ShardFile("a", "00000000-3fffffff", ".1")
+    files = {*named.files(new(0)), gone, anew, split}
+    made = with_volumes(
+        with_nodes(settled(), lambda n: replace(n, volume=replace(volume(n), maps=(named,)))),
+        couchdb_2={"files": frozenset(files)},
+    )
+    assert made.apart == {named.file(range_): (new(2),) for range_ in RANGES}
+    whole = with_volumes(made, couchdb_2={"mark": Mark(new(2), uuid(2), {}, "2026-01-02")})
+    others = with_volumes(
+        whole,
+        couchdb_0={"mark": Mark(new(0), uuid(0), {}, "2026-01-02")},
+        couchdb_1={"mark": Mark(new(1), uuid(1), {}, "2026-01-02")},
+    )
+    assert not others.apart, "nothing is being adopted"
+
+
+def test_security_that_differs_is_left_for_a_person() -> None:
+    end = ending(replace(settled(), securities={"a": (new(0), new(1))}))
+    assert end is not None
+    assert end.error is NotSo
+    assert f"a: _security is not the same on {new(0)}, {new(1)}" in end.reason
 
 
 def test_members_that_do_not_list_each_other_are_waited_for_before_the_proof() -> None:

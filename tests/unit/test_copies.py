@@ -14,12 +14,14 @@ from couchdiscover.couch.client import Access, CouchNode
 from couchdiscover.couch.copies import Nodes, look_at, read_files
 from couchdiscover.decide.copies import (
     PAIR_REQUESTS,
+    PURGES_KEPT,
     Loss,
     Pair,
     Proof,
     Reading,
     checkpoint_name,
     equal,
+    lacking_purges,
     lost_ranges,
     purge_checkpoint_name,
     pushed,
@@ -58,7 +60,7 @@ def reading(
     return Reading(
         PAIR,
         info(1, seq, purges[0]),
-        info(2, 3),
+        info(2, 3, purges[1] or 0),
         None if at_source is None else Checkpoint(at_source),
         None if at_target is None else Checkpoint(at_target),
         follows,
@@ -134,6 +136,40 @@ def test_a_copy_that_is_an_older_state_of_itself_is_told_by_its_peers_history() 
     newer = Reading(PAIR, info(1, 10), info(2, 50), Checkpoint(10, 42), Checkpoint(10, 42))
     assert not newer.rolled_back
     assert not Reading(PAIR, info(1, 10), info(2, 0)).rolled_back
+
+
+def handed(known: int, seq: int = 40) -> Reading:
+    """A look at two copies that are alike, of which one was handed eight purges."""
+    one, other = info(1, seq, 8, documents=10), info(2, seq + 3, known, documents=10)
+    return Reading(PAIR, one, other, Checkpoint(seq), Checkpoint(seq), purges=Checkpoint(8))
+
+
+def test_a_copy_that_lacks_purges_is_told_though_all_are_alike() -> None:
+    """What was purged has gone from it to all the others by then."""
+    begun = Proof((PAIR,), purges=True)
+    proof = begun.noted([handed(5)])
+    assert proof.lagging == {PAIR}
+    assert proof.in_doubt
+    assert not proof.complete
+    assert not Proof((PAIR,)).noted([handed(5)]).lagging, "nobody asked for purges"
+    assert begun.noted([handed(8)]).complete, "it has all that it was handed"
+    assert not proof.noted([handed(8)]).lagging, "it was a purge on its way"
+    assert Proof((PAIR,), purges=True, handed_on=proof.lagging).noted([handed(5)]).complete
+
+
+def test_a_copy_lacks_purges_for_certain_unless_there_is_another_reason() -> None:
+    def certain(
+        shard_map: ShardMap, purges: int = 8, *, listed: bool = True, more: bool = False
+    ) -> frozenset[str]:
+        lagging, surplus = frozenset({PAIR}), frozenset({PAIR} if more else ())
+        proof = Proof((PAIR,), baseline={PAIR: (40, purges)}, lagging=lagging, surplus=surplus)
+        return lacking_purges(proof, [shard_map], listed=listed)
+
+    assert certain(a_map(A, B)) == {"db"}
+    assert not certain(replace(a_map(A, B), split=True))
+    assert not certain(a_map(A, B), PURGES_KEPT + 1)
+    assert not certain(a_map(A, B), listed=False), "nothing would lead out of it"
+    assert certain(a_map(A, B), listed=False, more=True) == {"db"}
 
 
 # --- what is to be proven ---------------------------------------------------------------------
@@ -329,6 +365,8 @@ def test_a_fill_is_followed_to_its_end(loop: Loop) -> None:
     assert not look_at(proof, nodes).complete  # purges are not pushed yet
     purges = purge_checkpoint_name(f"{1:032x}", f"{2:032x}")
     world.local[A, FILE, purges] = {"purge_seq": 2}
+    assert not look_at(proof, nodes).complete  # B has not that many
+    world.files[B, FILE] = info(2, 6, purges=2)
     assert look_at(proof, nodes).complete
 
 

@@ -212,13 +212,27 @@ def test_a_mark_of_another_name_is_an_adoption_without_its_end_or_one_to_be_rene
 
 def test_copies_of_an_older_snapshot_and_those_that_were_not_compared_are_told() -> None:
     told = found(
-        whole(), Inspection(rolled_back=("orders",), not_compared=7, because="it has an end")
+        whole(),
+        Inspection(
+            rolled_back=("orders",), in_doubt=("logs",), not_compared=7, because="it has an end"
+        ),
     )
+    assert told["purges_in_doubt"].severity is Severity.WARNING
+    assert told["purges_in_doubt"].message.startswith("logs: some copy knows of fewer purges")
     assert told["rolled_back"].severity is Severity.FAULT
     assert "`couchdiscover adopt` puts it right" in told["rolled_back"].message
     assert told["copies_not_compared"].severity is Severity.INFO
     assert "7 pairs of shard copies were not compared: it has an end" in (
         told["copies_not_compared"].message
+    )
+
+
+def test_who_may_read_depends_on_the_node() -> None:
+    told = found(whole(), Inspection(securities={"orders": ("couchdb@a.x", "couchdb@b.x")}))
+    assert told["security_differs"].severity is Severity.FAULT
+    assert told["security_differs"].subjects == ("orders",)
+    assert "orders: _security is not the same on couchdb@a.x, couchdb@b.x" in (
+        told["security_differs"].message
     )
 
 

@@ -237,7 +237,9 @@ def test_mark_and_history_that_differ_are_a_disagreement_until_a_person_tells() 
     nodes = [world.node(n) for n in range(3)]
     volume = nodes[0].volume
     assert volume is not None
-    nodes[0] = replace(nodes[0], volume=replace(volume, mark=Mark(old(1), uuid(0), {})))
+    nodes[0] = replace(
+        nodes[0], volume=replace(volume, mark=Mark(old(1), uuid(0), {}, "2026-01-01"))
+    )
     pods = [pod(n) for n in range(3)]
     assert any("by its mark" in each for each in Survey(nodes, pods).disagreements)
     told = {old(0): "couchdb-0", old(1): "couchdb-1"}

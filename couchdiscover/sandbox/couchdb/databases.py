@@ -225,6 +225,8 @@ class Databases:
                 return self._setting(request, name, setting)
             case "POST", ["_purge"]:
                 return self._purge(request, name)
+            case "GET", ["_purged_infos"] if self._node.release >= (3, 4):
+                return self._purged_infos(name)
             case "POST", ["_sync_shards"]:
                 self._network.replication.sync_shards(self.shards(name))
                 return Response(202, OK)
@@ -265,6 +267,17 @@ class Databases:
             purged[doc_id] = max(gone, key=len)
             self._written(shards, hash_range)
         return Response(201, {"purge_seq": None, "purged": purged})
+
+    def _purged_infos(self, name: str) -> Response:
+        """What the copies remember of purges, as ``fabric:get_purged_infos`` collects it."""
+        shards = self.shards(name)
+        found = {
+            purge.uuid: {"id": purge.doc_id, "revs": list(purge.revisions)}
+            for hash_range in shards.by_range
+            for file in self._files(shards, hash_range)
+            for purge in file.purges
+        }
+        return Response(200, {"purged_infos": list(found.values())})
 
     def _document(self, request: Request, name: str, doc_id: str) -> Response:
         match request.method:

@@ -63,6 +63,8 @@ def answer(
             return Response(200, listing([file], request.query))
         case "GET" | "HEAD", ["_changes"]:
             return Response(200, _changes(file, request.query))
+        case "POST", ["_revs_diff"]:
+            return Response(200, _revs_diff(request, file))
         case "GET" | "HEAD", ["_local_docs"]:
             return Response(200, _local_docs(file, request.query))
         case "GET" | "HEAD", ["_security" | "_revs_limit" as setting]:
@@ -127,6 +129,19 @@ def _info(path: str, file: File) -> Json:
         "props": file.props,
         "uuid": file.uuid,
     }
+
+
+def _revs_diff(request: Request, file: File) -> Json:
+    found: Json = {}
+    for doc_id, revisions in body_object(request).items():
+        document = file.get(doc_id)
+        known: set[str] = set()
+        for leaf in document.leaves if document is not None else ():
+            digests = (leaf.digest, *leaf.ancestors)
+            known |= {f"{leaf.position - age}-{digest}" for age, digest in enumerate(digests)}
+        if missing_ones := [revision for revision in revisions if revision not in known]:
+            found[doc_id] = {"missing": missing_ones}
+    return found
 
 
 def _changes(file: File, query: Mapping[str, str]) -> Json:

@@ -171,13 +171,45 @@ class Replication:
             if limit <= 0:
                 self._parked.append(job)
                 return
+        self._sync_security(source, job.path)
+        before = file.update_seq, copy.update_seq
         self._purge(source, file, target, copy, job.path)
         moved, more = self._replicate(source, file, target, copy, limit)
+        # Whoever was pushed to pushes on in its turn, as after any write.
+        for node, one, then in ((source, file, before[0]), (target, copy, before[1])):
+            if one.update_seq != then:
+                self.written(node.name, job.path)
         if target.name in self._held:
             key = (target.name, job.path)
             self._taken[key] = self._taken.get(key, 0) + moved
         if more:
             self._queue(job, moved / self.fill_rate, running=True)
+
+    def _sync_security(self, node: Member, path: str) -> None:
+        """Sets ``_security`` to that of the majority, if there are two (mem3_sync_security)."""
+        found = SHARD_PATH.fullmatch(path)
+        shards = node.map_of(found[2]) if found is not None else None
+        if shards is None:
+            return
+        files = [
+            file
+            for hash_range, holders in shards.by_range.items()
+            for holder in holders
+            if self._network.linked(node.name, holder) or holder == node.name
+            if (file := self._network.nodes[holder].volume.shards.get(shards.path(hash_range)))
+        ]
+        kinds = [
+            kind
+            for at, kind in enumerate(each.security for each in files)
+            if kind not in [other.security for other in files[:at]]
+        ]
+        whole = sum(len(holders) for holders in shards.by_range.values())
+        counts = [sum(each.security == kind for each in files) for kind in kinds]
+        if len(kinds) == 2 and max(counts) > whole // 2:
+            right = kinds[counts.index(max(counts))]
+            for each in files:
+                if each.security != right:
+                    each.set_security(right)
 
     def _target(self, source: Member, holder: str) -> Member | None:
         """The node that is pushed to: the one named, or where ``[mem3.redirects]`` sends it."""
