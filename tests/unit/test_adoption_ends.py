@@ -173,7 +173,7 @@ def test_copies_of_volumes_that_changed_places_are_looked_at_first() -> None:
 
 
 def test_copies_of_a_volume_that_came_back_are_named_nowhere() -> None:
-    """The others were adopted without it; files of what is gone, or was made anew, are no copies."""
+    """The others were adopted without it; files of what is gone, or was made anew, are none."""
     named = a_map("a", new(0), new(1))
     gone, anew = ShardFile("gone", RANGES[0], ".1"), ShardFile("a", RANGES[0], ".2")
     split = ShardFile("a", "00000000-3fffffff", ".1")
