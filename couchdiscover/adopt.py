@@ -173,6 +173,12 @@ class _Adoption:
             maps = ground.settling if ground.unsettled else tuple(ground.maps.values())
             proof = equal(maps, clients.keys())
             self._proof = replace(proof, handed_on=self._handed_on(proof.pairs))
+        elif ground.unsettled:
+            # Databases come and go meanwhile, and maps name other nodes.
+            fresh = equal(ground.settling, clients.keys())
+            if fresh.pairs != self._proof.pairs:
+                kept = self._proof.over(fresh)
+                self._proof = replace(kept, handed_on=self._handed_on(kept.pairs))
         self._proof = look_at(self._proof, to_ask)
         while ground.unsettled and not self._proof.surveyed and not self.pace.deadline.passed:
             before = self._proof

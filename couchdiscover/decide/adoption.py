@@ -132,7 +132,8 @@ class Ground:
     def dropped(self) -> frozenset[str]:
         """Names of the same former set whose volumes are not here: what they held has no file.
 
-        One of another set's, by the rest of its host name, may only be down, and is left alone.
+        One of another set's, by the rest of its host name, may only be down, and is left alone. A
+        name by address is nobody's once it is not connected: its node has another after a restart.
         """
         kin = {_kin(name) for name in self.formers}
         members = frozenset().union(*{node.cluster_nodes for node in self.view.nodes})
