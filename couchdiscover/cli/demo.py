@@ -14,7 +14,8 @@ def demo(
         typer.Option(
             "--scenario",
             metavar="NAME",
-            help="fresh, slow-boot, assembled, scale-up, replaced, drift, wrong-password, split",
+            help="fresh, slow-boot, assembled, scale-up, replaced, drift, restore, clone, "
+            "wrong-password, split",
         ),
     ] = "fresh",
     nodes: Annotated[

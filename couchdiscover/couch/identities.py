@@ -88,8 +88,20 @@ def with_leaders(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
         topology,
         view,
         [view_node for n in asked if (view_node := node_of(view, n)) is not None],
-        lambda client, node: replace(node, databases=_databases(client)),
+        partial(_with_databases, asker),
     )
+
+
+def _with_databases(asker: Asker, client: CouchNode, node: NodeView) -> NodeView:
+    """What a node's shard maps name, and its state once more where they say that it was finished.
+
+    The state that was asked for before may be older than a map that has come by replication since:
+    a member that has just joined would be taken for one whose copies are away.
+    """
+    found = replace(node, databases=_databases(client))
+    if found.was_finished and not found.finished:
+        found = replace(found, state=client.setup_state(asker.databases))
+    return found
 
 
 def _databases(client: CouchNode) -> frozenset[str]:

@@ -269,16 +269,27 @@ def test_volumes_that_changed_places_under_present_names(
 def different_moments(
     sandbox: Make, couchdiscover: Command, tmp_path: Path, **options: Any
 ) -> Sandbox:
-    """One volume of the three is older: without a deletion, a purge and a document since."""
+    """One volume of the three is older: without a deletion, a purge and a document since.
+
+    Of its databases one was deleted since, and one made anew.
+    """
     box, call = filled(sandbox, couchdiscover, {"db": 3}, **options)
+    for name in ("gone", "anew"):
+        call.put("couchdb-0", f"/{name}?n=3&q=2")
+        call.put("couchdb-0", f"/{name}/then", {})
     breathe(call)
     old = snapshots(box, tmp_path)
+    for name in ("gone", "anew"):
+        assert call("couchdb-0", "DELETE", f"/{name}")[0] in (200, 202)
     doomed = call.get("couchdb-0", "/db/d1")["_rev"]
     call("couchdb-0", "DELETE", f"/db/d1?rev={doomed}")
     gone = call.get("couchdb-0", "/db/d2")["_rev"]
     call("couchdb-0", "POST", "/db/_purge", {"d2": [gone]})
     call.put("couchdb-0", "/db/added", {})
     call.put("couchdb-0", "/young?n=3&q=2")
+    time.sleep(1.1)  # a database's files are named by the second that it is made in
+    call.put("couchdb-0", "/anew?n=3&q=2")
+    call.put("couchdb-0", "/anew/now", {})
     eventually(lambda: all(call.count(pod, "db") == DOCUMENTS for pod in box.pods))
     breathe(call)
     young = snapshots(box, tmp_path)
@@ -319,6 +330,9 @@ def all_equal(restored: Sandbox) -> None:
         assert then(pod, "GET", "/db/d1")[0] == 404
         assert then(pod, "GET", "/db/d2")[0] == 404
         assert then(pod, "GET", "/db/added")[0] == 200
+        assert then(pod, "GET", "/gone")[0] == 404
+        assert then(pod, "GET", "/anew/then")[0] == 404
+        assert then(pod, "GET", "/anew/now")[0] == 200
     files = [then.get(pod, "/_node/_local/_all_dbs") for pod in restored.pods]
     for path in files[0]:
         if path.startswith("shards/") and "/db." in path:

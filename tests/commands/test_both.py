@@ -19,7 +19,7 @@ def assemble(couchdiscover: Command, box: Sandbox, pod: str | None = None) -> li
     first = couchdiscover("-o", "json", environment=box.environment(pod))
     assert first.code == 0, first.err
     second = couchdiscover("-o", "json", environment=box.environment(pod))
-    assert (second.code, second.json["steps"]) == (0, []), second.err
+    assert (second.code, second.json["steps"]) == (0, []), f"{first.err}\n{second.err}"
     return [f"{step['step']} {step['node']}" for step in first.json["steps"]]
 
 

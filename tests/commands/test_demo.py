@@ -21,9 +21,18 @@ def demo(couchdiscover: Command, *arguments: str, home: Path | None = None) -> E
 def test_a_scenario_ends_as_it_must(scenario: str, couchdiscover: Command, tmp_path: Path) -> None:
     ended = demo(couchdiscover, "--scenario", scenario)
     assert ended.code == 0, ended.out + ended.err
-    assert f"exit code {SCENARIOS[scenario].exit_code}, as it should" in ended.out
+    codes = [line.split(" after")[0] for line in ended.out.splitlines() if "exit code" in line]
+    assert codes == [f"exit code {a.exit_code}, as it should," for a in SCENARIOS[scenario].acts]
     assert PASSWORD not in ended.out + ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scenario", ["restore", "clone"])
+def test_what_was_stored_is_served_again(scenario: str, couchdiscover: Command) -> None:
+    told = demo(couchdiscover, "--scenario", scenario).out
+    assert "has 12 through couchdb-0, 12 through couchdb-1, 12 through couchdb-2." in told
+    assert told.count("12 documents were stored") == (2 if scenario == "clone" else 1)
+    assert ("The original lists 3 members, as before." in told) == (scenario == "clone")
 
 
 def test_a_scenario_that_does_not_exist_is_told_with_those_that_do(couchdiscover: Command) -> None:

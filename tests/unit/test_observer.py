@@ -11,7 +11,7 @@ from couchdiscover.couch.executor import execute
 from couchdiscover.couch.identities import read_details
 from couchdiscover.couch.observer import Observer
 from couchdiscover.decide.decision import decide
-from couchdiscover.sandbox.http import Response
+from couchdiscover.sandbox.http import Request, Response
 from couchdiscover.state.nodes import (
     ClusterView,
     LoginRefused,
@@ -201,6 +201,24 @@ def test_what_cannot_be_read_is_none_and_not_empty() -> None:
     for node in view.nodes:
         assert node.volume is not None
         assert node.volume.files is None
+
+
+def test_a_state_that_is_older_than_the_maps_is_asked_for_once_more() -> None:
+    """A member that has just joined learns of both databases between two questions of one look."""
+    place, fleet = near(3)
+    assemble(place, fleet, observer(fleet))
+    place = replace(place, own="couchdb-1")
+    states = iter(["cluster_enabled"])
+
+    def before_the_maps_came(pod: str, request: Request) -> Response | None:
+        if pod == "couchdb-1" and request.path == "/_cluster_setup" and (old := next(states, None)):
+            return Response(200, {"state": old})
+        return None
+
+    fleet.meddle = before_the_maps_came
+    own = observer(fleet, Scope.POD).look(place).sight("couchdb-1")
+    assert isinstance(own, NodeView)
+    assert own.finished
 
 
 def test_a_lone_node_that_lists_a_dead_name_is_asked_for_what_it_holds() -> None:
