@@ -19,12 +19,6 @@ from couchdiscover.couch.executor import Outcome
 from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
 from couchdiscover.decide.adoption import (
     OWN_KEYS,
-    Ground,
-    Replications,
-    new_ranges,
-    rewritten,
-    shifted_ranges,
-    whole_copies,
 )
 from couchdiscover.decide.copies import (
     LOOK_REQUESTS,
@@ -32,6 +26,16 @@ from couchdiscover.decide.copies import (
     Proof,
     purge_checkpoint_name,
     pushed,
+)
+from couchdiscover.decide.ground import (
+    Ground,
+    Replications,
+)
+from couchdiscover.decide.shard_maps import (
+    new_ranges,
+    rewritten,
+    shifted_ranges,
+    whole_copies,
 )
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import ClusterView, NodeView

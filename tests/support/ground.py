@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from couchdiscover.decide.adoption import (
+from couchdiscover.decide.ground import (
     Ground,
     Wishes,
 )
