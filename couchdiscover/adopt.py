@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from couchdiscover.couch.adoption import Adopter, Histories, Reader, Tally
+from couchdiscover.couch.adoption import Adopter, Tally
 from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.executor import Outcome, execute
+from couchdiscover.couch.ground import Histories, Reader
 from couchdiscover.couch.marks import write_marks
 from couchdiscover.decide.adoption import (
     decide_adoption,

@@ -10,9 +10,7 @@ from couchdiscover.decide.ground import (
 )
 from couchdiscover.decide.volumes import Survey
 from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
-from couchdiscover.state.steps import (
-    Do,
-)
+from couchdiscover.state.steps import Do
 from couchdiscover.state.topology import Address, Pod, Topology
 from couchdiscover.state.volumes import Mark, ShardMap, Trace, Volume
 

@@ -14,9 +14,7 @@ from couchdiscover.decide.adoption import (
     remarks,
     uuid_remarks,
 )
-from couchdiscover.decide.adoption_marks import (
-    early_marks,
-)
+from couchdiscover.decide.adoption_marks import early_marks
 from couchdiscover.decide.ground import (
     Ground,
     Replications,

@@ -13,9 +13,7 @@ from couchdiscover.state.nodes import (
     NodeView,
     SetupState,
 )
-from couchdiscover.state.steps import (
-    Do,
-)
+from couchdiscover.state.steps import Do
 from couchdiscover.state.topology import Scope
 from tests.support.decisions import (
     SAME,
