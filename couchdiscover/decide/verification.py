@@ -187,7 +187,7 @@ def verify(
         return Verdict(Refuse(NotSo, lacking))
     if unfinished := unfinished_note(membership.survey, pods):
         return Verdict(Refuse(NotSo, unfinished))
-    if gone := _gone(membership, pods):
+    if gone := gone_note(membership, pods):
         return Verdict(Refuse(NotSo, gone, marks=marks_due(membership, nodes, policy)))
     return None
 
@@ -428,7 +428,7 @@ def _unsourced(
     )
 
 
-def _gone(membership: Membership, pods: Collection[str]) -> str | None:
+def gone_note(membership: Membership, pods: Collection[str]) -> str | None:
     """Ranges whose only copies were lost."""
     copies = membership.view.copies
     _, lost = _lost_pods(membership, pods)
