@@ -131,8 +131,10 @@ class Membership:
         return {p.name: named[p.name] for p in self.topology.expected if p.name in named}
 
     def unexpected_in(self, members: Collection[str]) -> tuple[str, ...]:
-        """Members that are no pod of the StatefulSet."""
-        return tuple(sorted(set(members) - self.pods.keys() - self.beyond))
+        """Members that are no pod of the StatefulSet, whoever answers in its pods' places."""
+        hosts = {pod.host_name for pod in self.topology.expected}
+        others = set(members) - self.pods.keys() - self.beyond
+        return tuple(sorted(name for name in others if host_of(name) not in hosts))
 
     @cached_property
     def listed(self) -> frozenset[str]:

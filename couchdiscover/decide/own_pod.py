@@ -34,6 +34,7 @@ from couchdiscover.decide.verification import (
 from couchdiscover.errors import Denied, Unsafe
 from couchdiscover.state.nodes import LoginRefused, NodeView, TooOld
 from couchdiscover.state.reasons import (
+    CannotOpen,
     NoAddress,
     NotConnectedTo,
     NotFinished,
@@ -256,7 +257,18 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
     if not own.finished:
         return Done((closed_note(membership.survey) or _away(own), *notes))
     if missing := databases_to_ensure([own], own, group.nodes):
-        return missing
+        unseen = _unseen_members(membership, own)
+        if not unseen:
+            return missing
+        # Made anew beside one that they know of, its map would hide the other's documents.
+        told = (
+            f"{own.pod} cannot open {', '.join(own.unreadable)}, and whether that exists is not "
+            f"known while {some(list(unseen))} {'is' if len(unseen) == 1 else 'are'} not there: it "
+            "is not made"
+        )
+        if any(unseen.values()):
+            return Wait({own.pod: CannotOpen(own.unreadable)}, at_the_end=Done((told, *notes)))
+        notes = (told, *notes)
     # A lone node, as before a scale-up has brought others in, has nobody to differ from.
     if not own.alone and (unread := unread_identity(topology, [own])):
         told = (
@@ -294,6 +306,17 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
     if verdict is not None:
         return verdict.as_warning(notes)
     return Done(notes, marks_due(membership, verified, policy))
+
+
+def _unseen_members(membership: Membership, own: NodeView) -> dict[str, bool]:
+    """Members that do not answer or are not connected, and whether they are waited for.
+
+    A pod without an address may be one that OrderedReady makes only after this one.
+    """
+    answering = {node.name for node in membership.view.nodes} & own.all_nodes
+    unseen = sorted(own.cluster_nodes - answering - set(membership.elsewhere) - {own.name})
+    names = {name: membership.pods.get(name, name) for name in unseen}
+    return {pod: pod not in membership.absent for pod in names.values()}
 
 
 def _unlearned(group: Cluster, own: NodeView) -> list[NodeView]:

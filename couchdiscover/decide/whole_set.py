@@ -197,11 +197,14 @@ def _unfinished(node: NodeView) -> Reason:
 
 
 def _misplaced(waits: Mapping[str, Reason]) -> Refuse | None:
-    """Pods at whose addresses other pods' nodes answer: where that stays, two have one name."""
+    """Pods at whose addresses other pods' nodes answer: where that stays, two have one name.
+
+    Pods of other sets only have an address that was this pod's, and have names of their own.
+    """
     told = [
         f"{pod} has the Erlang name {reason.name}, which is another pod's (at {reason.address})"
         for pod, reason in waits.items()
-        if isinstance(reason, AnotherPodsAddress)
+        if isinstance(reason, AnotherPodsAddress) and reason.expected
     ]
     if not told:
         return None
