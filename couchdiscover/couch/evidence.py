@@ -23,6 +23,9 @@ SPREADING = (0.2, 0.5, 1.0, 2.0, 4.0)
 been written, the design document of a new ``_users`` say, is on the other copies within these, or
 is known to have been pushed there ([mem3] sync_delay is 5 s)."""
 
+MOST_WAYS = 3
+"""Through how many nodes of ours a member of another set is asked for at most."""
+
 Questioned = Mapping[str, frozenset[ShardFile]]
 """Copies that may lack something, by the Erlang names of their nodes."""
 
@@ -162,17 +165,28 @@ def _with_blank(asker: Asker, topology: Topology, view: ClusterView) -> ClusterV
 def _with_others(
     asker: Asker, topology: Topology, view: ClusterView, membership: Membership
 ) -> ClusterView:
-    """The volumes of connected members that are no pods of ours, through one of our nodes."""
+    """The volumes of connected members that are no pods of ours, through nodes of ours.
+
+    Each through one that is connected to it; where that fails, through others.
+    """
     others: dict[str, Volume] = {}
+    names = membership.elsewhere[:MOST_OTHERS]
+    ways = {name: [node for node in view.nodes if name in node.all_nodes] for name in names}
+    for attempt in range(MOST_WAYS):
+        asked_of: dict[str, list[str]] = {}
+        for name in names:
+            if name not in others and attempt < len(ways[name]):
+                asked_of.setdefault(ways[name][attempt].pod, []).append(name)
 
-    def asked(client: CouchNode, node: NodeView) -> NodeView:
-        for name in membership.elsewhere[:MOST_OTHERS]:
-            with contextlib.suppress(CouchFailure):
-                others[name] = Volume(uuid=client.dbs_info(name).uuid)
-        return node
+        def asked(
+            client: CouchNode, node: NodeView, asked_of: Mapping[str, list[str]] = asked_of
+        ) -> NodeView:
+            for name in asked_of[node.pod]:
+                with contextlib.suppress(CouchFailure):
+                    others[name] = Volume(uuid=client.dbs_info(name).uuid)
+            return node
 
-    connected = [n for n in view.nodes if not n.all_nodes.isdisjoint(membership.elsewhere)]
-    asker.each(topology, view, connected[:1], asked)
+        asker.each(topology, view, [n for n in view.nodes if n.pod in asked_of], asked)
     return replace(view, others=others)
 
 
@@ -211,7 +225,7 @@ def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> Clust
     ]
     if bare:
         wanted = {node.pod: Part.UUID for node in bare}
-        peers = [n.pod for n in view.nodes if n.pod not in verified and n.finished]
+        peers = [n.pod for n in view.nodes if n.pod not in verified and not n.alone]
         wanted |= dict.fromkeys(peers, Part.FILES | Part.HISTORY)
         view = _read(asker, topology, view, wanted)
         view = _with_witnesses_beyond(asker, topology, view)

@@ -278,7 +278,16 @@ def test_members_that_are_alive_elsewhere_are_told_of_and_left_alone() -> None:
     for state in (SetupState.FINISHED, SetupState.ENABLED):
         everybody = names(0, 1) | {other}
         nodes = [node(n, everybody, state=state, identity=SAME) for n in range(2)]
-        decision = decide(topology(2), view(*nodes), Scope.SET)
+        nodes = [
+            replace(each, volume=replace(each.volume or Volume(), uuid=each.name))
+            for each in nodes
+        ]
+        unread = decide(topology(2), view(*nodes), Scope.SET)
+        decision = decide(
+            topology(2), view(*nodes, others={other: Volume(uuid="theirs", traces=())}), Scope.SET
+        )
+        if state is SetupState.FINISHED:
+            assert isinstance(unread, Wait), "it may be a clone"
         assert isinstance(decision, Done if state is SetupState.FINISHED else Do), decision
         assert any("left as it is" in warning for warning in decision.warnings)
         assert not any("delete" in warning for warning in decision.warnings)
@@ -437,10 +446,25 @@ def test_a_volume_without_a_mark_is_none_the_more_proven_while_a_member_is_unsee
     decision = decide(topology(3, own=0), seen, Scope.POD)
     assert isinstance(decision, Done)
     assert decision.marks == ("couchdb-0",)
-    alone = view(own, down(1), down(2))  # as a scale-down has left it
-    decision = decide(topology(1, own=0), alone, Scope.POD)
+    # As a scale-down has left it; or they are another set's, which is away.
+    left = view(replace(own, all_nodes=frozenset({own.name})))
+    decision = decide(topology(1, own=0), left, Scope.POD)
     assert isinstance(decision, Done)
-    assert not any("has no mark" in w for w in decision.warnings)
+    assert decision.marks == ()
+    (told,) = [w for w in decision.warnings if "has no mark" in w]
+    assert erlang_name(1) in told
+
+
+def test_a_lone_finished_node_of_several_pods_is_not_marked() -> None:
+    """Something that starts it may have made both databases: it may have lost its volume."""
+    bare = Volume(frozenset(), (), uuid="couchdb-0's", traces=(), filled=frozenset())
+    own = finished(0, volume=bare)
+    several = decide(topology(3, own=0), view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(several, Done)
+    assert several.marks == ()
+    single = decide(topology(1, own=0), view(own), Scope.POD)
+    assert isinstance(single, Done)
+    assert single.marks == ("couchdb-0",)
 
 
 def test_the_original_of_a_clone_is_let_through_with_a_warning() -> None:
