@@ -396,6 +396,8 @@ def _unseen(own: NodeView, hidden: Mapping[str, Reason]) -> str:
 
 def _not_created(membership: Membership, pod: str) -> bool:
     """Whether the controller has not made the pod yet (OrderedReady): nobody waits for it."""
+    if any(name in membership.connected for name, of in membership.pods.items() if of == pod):
+        return False  # whatever the status says, which may be late
     created = membership.topology.created_pods
     beyond = membership.topology.expected[created:] if created is not None else ()
     return pod in membership.absent and any(each.name == pod for each in beyond)

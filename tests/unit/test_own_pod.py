@@ -90,9 +90,21 @@ def test_a_joining_pod_is_in_when_the_coordinator_lists_it_connected() -> None:
 
 def test_the_last_pod_to_join_finishes_through_the_coordinator() -> None:
     everybody = names(0, 1, 2)
-    seen = view(node(0, everybody, identity=SAME), down(1), node(2, everybody))
+    seen = view(node(0, everybody, identity=SAME), down(1), node(2, everybody, identity=SAME))
     decision = decide(topology(own=2), seen, Scope.POD)
     assert kinds(decision) == ["finish_cluster couchdb-0"]
+
+
+def test_finishing_waits_for_a_node_that_tells_neither_version_nor_configuration() -> None:
+    """A hash that it cannot read would lock its administrator out."""
+    everybody = names(0, 1)
+    lead, hidden = node(0, everybody, identity=SAME), node(1, everybody)
+    for own in range(2):
+        decision = decide(topology(2, own=own), view(lead, hidden), Scope.POD)
+        assert "its configuration" in waits(decision)["couchdb-1"]
+    for told in ({"version": "3.5.2"}, {"identity": SAME}):
+        decision = decide(topology(2, own=1), view(lead, replace(hidden, **told)), Scope.POD)
+        assert kinds(decision) == ["finish_cluster couchdb-0"]
 
 
 def test_finishing_waits_for_a_member_that_is_not_connected() -> None:
@@ -159,7 +171,7 @@ def test_in_scope_pod_the_coordinator_is_told_of_the_own_node() -> None:
 def test_in_scope_pod_the_own_node_hears_of_all_that_the_coordinator_lists() -> None:
     everybody = names(0, 1, 2)
     lead, other = (node(n, everybody, identity=SAME) for n in range(2))
-    own = node(2, names(0, 2), connected=everybody)
+    own = node(2, names(0, 2), connected=everybody, identity=SAME)
     early = decide(topology(own=2), view(lead, other, own), Scope.POD)
     assert waits(early) == {"couchdb-2": "to list couchdb-1 as a member"}
     seen = view(lead, other, replace(own, overdue=names(1)))
@@ -279,8 +291,7 @@ def test_members_that_are_alive_elsewhere_are_told_of_and_left_alone() -> None:
         everybody = names(0, 1) | {other}
         nodes = [node(n, everybody, state=state, identity=SAME) for n in range(2)]
         nodes = [
-            replace(each, volume=replace(each.volume or Volume(), uuid=each.name))
-            for each in nodes
+            replace(each, volume=replace(each.volume or Volume(), uuid=each.name)) for each in nodes
         ]
         unread = decide(topology(2), view(*nodes), Scope.SET)
         decision = decide(
@@ -459,7 +470,8 @@ def test_a_lone_finished_node_of_several_pods_is_not_marked() -> None:
     """Something that starts it may have made both databases: it may have lost its volume."""
     bare = Volume(frozenset(), (), uuid="couchdb-0's", traces=(), filled=frozenset())
     own = finished(0, volume=bare)
-    several = decide(topology(3, own=0), view(own, down(1), down(2)), Scope.POD)
+    place = unmade(topology(3, own=0), 1)
+    several = decide(place, view(own, down(1), down(2)), Scope.POD)
     assert isinstance(several, Done)
     assert several.marks == ()
     single = decide(topology(1, own=0), view(own), Scope.POD)

@@ -215,7 +215,7 @@ def test_members_left_behind_by_a_scale_down_are_a_persons_work() -> None:
 
 def test_a_member_that_never_hears_of_another_is_told_of_it() -> None:
     everybody = names(0, 1, 2)
-    deaf = node(2, names(0, 2), connected=everybody)
+    deaf = node(2, names(0, 2), connected=everybody, identity=SAME)
     full = [node(n, everybody, identity=SAME) for n in range(2)]
     early = decide(topology(), view(*full, deaf), Scope.SET)
     assert waits(early) == {"couchdb-2": "to list couchdb-1 as a member"}
