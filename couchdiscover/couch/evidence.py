@@ -67,7 +67,7 @@ def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
         view = asker.each(
             topology, view, verified, lambda client, node: replace(node, up=client.up())
         )
-    if membership.elsewhere:
+    if membership.beside:
         view = _with_others(asker, topology, view, membership)
         view = _read(asker, topology, view, {node.pod: Part.UUID for node in view.nodes})
         if Membership.of(topology, view).survey.clones:
@@ -170,7 +170,7 @@ def _with_others(
     Each through one that is connected to it; where that fails, through others.
     """
     others: dict[str, Volume] = {}
-    names = membership.elsewhere[:MOST_OTHERS]
+    names = membership.beside[:MOST_OTHERS]
     ways = {name: [node for node in view.nodes if name in node.all_nodes] for name in names}
     for attempt in range(MOST_WAYS):
         asked_of: dict[str, list[str]] = {}
@@ -326,7 +326,7 @@ def _proof_of(
     """
     membership = Membership.of(topology, view)
     maps = (membership.survey.all_maps or {}).values()
-    clients = _everybody(asker, topology, view, membership.elsewhere)
+    clients = _everybody(asker, topology, view, membership.beside)
     proof = refilled(maps, Loss(), clients.clients.keys(), questioned)
     return look_at(before.over(proof) if before is not None else proof, clients)
 
@@ -347,7 +347,7 @@ def _holding(
 ) -> Mapping[str, AbstractSet[ShardFile]]:
     """Which of these files the maps name at whom, of all that answer."""
     survey = membership.survey
-    names = (*survey.present, *membership.elsewhere)
+    names = (*survey.present, *membership.beside)
     return {name: survey.named_files(name).intersection(files) for name in names}
 
 
@@ -410,8 +410,8 @@ def _with_copies(
     view = _with_spared_maps(asker, topology, view)
     view = _with_witnesses_beyond(asker, topology, view)
     membership = Membership.of(topology, view)
-    if membership.elsewhere and not _spared_maps(membership.survey):
-        others = _beyond(asker, topology, view, membership.elsewhere)
+    if membership.beside and not _spared_maps(membership.survey):
+        others = _beyond(asker, topology, view, membership.beside)
         view = _with_volumes_beyond(view, others, Part.MAPS)
         membership = Membership.of(topology, view)
     survey = membership.survey
@@ -426,7 +426,7 @@ def _with_copies(
     lost = frozenset(node.name for node in view.nodes if node.pod in survey.lost)
     loss = Loss(memory.loss.volumes | lost | survey.lost_elsewhere, copies)
     # By one that does not tell whether it was lost, nothing is proven.
-    telling = [n for n in membership.elsewhere if _tells(view.others.get(n, Volume()))]
+    telling = [n for n in membership.beside if _tells(view.others.get(n, Volume()))]
     nodes = _everybody(asker, topology, view, telling)
     answering = {node.name for node in view.nodes if _tells(survey.volumes[node.pod])}
     proof = refilled(maps.values(), loss, answering.union(telling), names)
@@ -462,8 +462,8 @@ def _with_witnesses(asker: Asker, topology: Topology, view: ClusterView) -> Clus
 
 def _with_witnesses_beyond(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
     """The same of connected members that are no pods of ours, of those that did not tell yet."""
-    elsewhere = Membership.of(topology, view).elsewhere
-    untold = [name for name in elsewhere if not _tells(view.others.get(name, Volume()))]
+    beside = Membership.of(topology, view).beside
+    untold = [name for name in beside if not _tells(view.others.get(name, Volume()))]
     beyond = _beyond(asker, topology, view, untold)
     return _with_volumes_beyond(view, beyond, Part.HISTORY | Part.UUID)
 

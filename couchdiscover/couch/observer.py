@@ -106,7 +106,9 @@ class Observer(Asker):
     def _sight(self, topology: Topology, pod: Pod, *, quick: bool, tries: int) -> Sight:
         watch = self.memory.watch(pod.name)
         if watch.refused is not None:
-            return watch.refused
+            if watch.refused.address in pod.addresses:
+                return watch.refused
+            watch.refused, watch.wrong_logins = None, []  # it was another's, at a stale address
         if time.monotonic() < watch.ask_again_at:
             return Unreachable(pod.name, NotLoggedIn(watch.refusal))
         known = self.memory.known(pod.name)

@@ -156,6 +156,15 @@ class Membership:
         """Members that are no pod of the StatefulSet, and alive: of another one, or of none."""
         return tuple(n for n in self.unexpected_in(self.listed) if n in self.connected)
 
+    @cached_property
+    def beside(self) -> tuple[str, ...]:
+        """Connected members that are no expected pods: of other sets, or beyond the wanted size.
+
+        They know who lost a volume, and have copies, as the others do.
+        """
+        beyond = self.beyond & self.listed & self.connected
+        return tuple(sorted(beyond.union(self.elsewhere)))
+
     def unlisted(self, node: NodeView) -> tuple[str, ...]:
         """Names of nodes that answer and that this one should list, and does not."""
         inside = {n.name for n in self.view.nodes}

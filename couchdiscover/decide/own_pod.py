@@ -314,7 +314,7 @@ def _unseen_members(membership: Membership, own: NodeView) -> dict[str, bool]:
     A pod without an address may be one that OrderedReady makes only after this one.
     """
     answering = {node.name for node in membership.view.nodes} & own.all_nodes
-    unseen = sorted(own.cluster_nodes - answering - set(membership.elsewhere) - {own.name})
+    unseen = sorted(own.cluster_nodes - answering - set(membership.beside) - {own.name})
     names = {name: membership.pods.get(name, name) for name in unseen}
     return {pod: pod not in membership.absent for pod in names.values()}
 

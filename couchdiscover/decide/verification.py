@@ -220,7 +220,7 @@ def unread_volumes(membership: Membership, nodes: Sequence[NodeView]) -> Reasons
 
 def _unread_beside(membership: Membership, node: NodeView) -> Reason | None:
     """What is not known of connected members that are no pods of ours: one may be a clone."""
-    names = [name for name in membership.elsewhere[:MOST_OTHERS] if name in node.all_nodes]
+    names = [name for name in membership.beside[:MOST_OTHERS] if name in node.all_nodes]
     if not names:
         return None
     if membership.survey.volumes[node.pod].uuid is None:
@@ -249,7 +249,7 @@ def _unread_evidence(membership: Membership, node: NodeView) -> Reasons:
         if not other.alone and survey.volumes[other.pod].traces is None:
             where = "GET /_node/_local/_dbs/_local_docs"
             return {other.pod: NotRead(f"whether it knows {node.pod} with another volume", where)}
-    for name in membership.elsewhere[:MOST_OTHERS]:
+    for name in membership.beside[:MOST_OTHERS]:
         if membership.view.others.get(name, Volume()).traces is None:
             where = f"GET /_node/{name}/_dbs/_local_docs"
             what = f"whether {name} knows it with another volume"
@@ -271,7 +271,7 @@ def _unread_copies(membership: Membership, node: NodeView) -> Reasons:
             if named and there and file not in theirs.infos:
                 where = f"GET /_node/_local/{file.path}"
                 return {other.pod: NotRead("what its copies hold", where)}
-        for name in membership.elsewhere[:MOST_OTHERS] if info.empty else ():
+        for name in membership.beside[:MOST_OTHERS] if info.empty else ():
             theirs = membership.view.others.get(name, Volume())
             there = theirs.files is None or file in theirs.files
             if file in survey.named_files(name) and there and file not in theirs.infos:

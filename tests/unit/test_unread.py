@@ -6,7 +6,7 @@ import pytest
 
 from couchdiscover.couch.client import Access, Fleet, NoAnswer
 from couchdiscover.couch.observer import Observer
-from couchdiscover.decide.copies import Proof, lost_ranges, refilled, unsourced
+from couchdiscover.decide.copies import lost_ranges, refilled, unsourced
 from couchdiscover.decide.decision import decide
 from couchdiscover.decide.findings import Inspection, Severity, findings
 from couchdiscover.decide.identity import drift
