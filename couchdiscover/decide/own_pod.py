@@ -15,6 +15,7 @@ from couchdiscover.decide.common import (
     identity_warnings,
     introductions,
     is_disabled,
+    may_be_born_twice,
     notes_on_enabling,
     notes_on_names,
     notes_on_shards,
@@ -173,7 +174,11 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
     if (
         coordinator.databases is not None
         and not coordinator.was_finished
-        and (refusal := refusals.unexpected_members(membership, listed))
+        and (
+            refusal := refusals.unexpected_members(
+                membership, listed, late=may_be_born_twice(membership)
+            )
+        )
     ):
         return refusal  # before any member is written: each boot would bring them back
     if own.alone and coordinator.pod != own.pod:

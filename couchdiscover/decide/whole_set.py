@@ -12,6 +12,7 @@ from couchdiscover.decide.common import (
     identity_warnings,
     introductions,
     is_disabled,
+    may_be_born_twice,
     notes_on_enabling,
     notes_on_names,
     notes_on_shards,
@@ -146,7 +147,8 @@ def _refusal(membership: Membership, policy: Policy) -> Refuse | None:
     if len(membership.clusters) > 1:
         return Refuse(Unsafe, refusals.split(membership.clusters))
     if not any(node.was_finished for node in nodes) and _leaders_known(membership):
-        return refusals.unexpected_members(membership, membership.listed)
+        late = may_be_born_twice(membership)
+        return refusals.unexpected_members(membership, membership.listed, late=late)
     return None
 
 

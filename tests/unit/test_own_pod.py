@@ -466,6 +466,31 @@ def test_a_volume_without_a_mark_is_none_the_more_proven_while_a_member_is_unsee
     assert erlang_name(1) in told
 
 
+def test_a_database_is_not_made_while_a_member_that_may_know_it_is_unseen() -> None:
+    """Two maps of it would be in conflict, and one side's documents hidden."""
+    own = finished(0, 1, 2, unreadable=("orders",), databases=frozenset({"_users"}))
+    own = replace(own, all_nodes=frozenset({own.name}))
+    awaited = decide(topology(3, own=0), view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(awaited, Wait)
+    assert isinstance(awaited.at_the_end, Done)
+    told = "cannot open orders, and whether that exists is not known while couchdb-1, couchdb-2"
+    assert any(told in warning for warning in awaited.at_the_end.warnings)
+    place = unmade(topology(3, own=0), 1)  # OrderedReady makes them only after this one
+    decision = decide(place, view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any(told in warning for warning in decision.warnings)
+
+
+def test_beside_others_that_are_connected_the_own_volume_must_be_known() -> None:
+    """Else nobody could tell whether one of them is a clone of it."""
+    other = "couchdb@couchdb-b-0.couchdb.db.svc.cluster.local"
+    both = frozenset({erlang_name(0), other})
+    own = finished(0, all_nodes=both, cluster_nodes=both)
+    unread = replace(own, volume=replace(own.volume or Volume(), uuid=None))
+    seen = view(unread, others={other: Volume(uuid="theirs", traces=())})
+    assert "which volume it has" in waits(decide(topology(1), seen, Scope.SET))["couchdb-0"]
+
+
 def test_a_lone_finished_node_of_several_pods_is_not_marked() -> None:
     """Something that starts it may have made both databases: it may have lost its volume."""
     bare = Volume(frozenset(), (), uuid="couchdb-0's", traces=(), filled=frozenset())

@@ -302,7 +302,11 @@ def test_what_keeps_members_apart_is_said_of_the_one_that_is_missed() -> None:
 
 def test_a_connection_to_a_pod_beyond_the_wanted_size_is_no_reason_to_wait() -> None:
     extra = names(0, 1, 2)
-    seen = view(finished(0, 1, 2), finished(1, 0, 2))
+    own = [
+        replace(each, volume=replace(each.volume or Volume(), uuid=each.name))
+        for each in (finished(0, 1, 2), finished(1, 0, 2))
+    ]
+    seen = view(*own, others={erlang_name(2): Volume(uuid="its own", traces=())})
     assert all(n.all_nodes == extra for n in seen.nodes)
     place = topology(2, beyond=("couchdb-2",))
     assert isinstance(decide(place, seen, Scope.SET), Done)
