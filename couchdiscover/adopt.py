@@ -4,26 +4,31 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from couchdiscover.couch.adoption import Adopter, Histories, Reader, Tally
+from couchdiscover.couch.adoption import Adopter, Tally
 from couchdiscover.couch.copies import Nodes, look_at
 from couchdiscover.couch.executor import Outcome, execute
+from couchdiscover.couch.ground import Histories, Reader
 from couchdiscover.couch.marks import write_marks
 from couchdiscover.decide.adoption import (
-    Ground,
-    Replications,
-    Wishes,
     decide_adoption,
-    early_marks,
     ending,
     foresee,
-    former_names,
-    marks_due,
     misused_names,
     remarks,
     uuid_remarks,
 )
+from couchdiscover.decide.adoption_marks import (
+    early_marks,
+    former_names,
+    marks_due,
+)
 from couchdiscover.decide.common import Policy, identity_steps, identity_warnings
 from couchdiscover.decide.copies import Pair, Proof, equal
+from couchdiscover.decide.ground import (
+    Ground,
+    Replications,
+    Wishes,
+)
 from couchdiscover.decide.identity import Drift, drift
 from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.volumes import Survey, is_replicator

@@ -24,8 +24,11 @@ from couchdiscover.state.settings import Settings
 from couchdiscover.state.steps import Decision, Do, Refuse, Wait
 from couchdiscover.state.topology import Scope, Topology
 
-UNSOUND = frozenset({"volume_lost", "volume_damaged", "copies_missing", "not_inspected"})
-"""Faults that are waited for: reads may miss documents until they are gone, or it is not known."""
+NO_REASON_TO_WAIT = frozenset(
+    {"left_behind", "identity_drift", "other_scheme", "secrets_differ", "no_secret", "held"}
+)
+"""Faults that hold up no application: members left by a scale-down, identities that differ, and
+replications that somebody wants held. Until any other is gone reads may miss documents."""
 
 
 def assess(
@@ -126,14 +129,14 @@ class _Check:
         return self.verdict(view)
 
     def accept(self, topology: Topology, view: ClusterView) -> Reasons:
-        """With ``--wait``, when all is there: what a person must mend is told, and holds up nobody.
+        """With ``--wait``, when all is there: what is still to be waited for.
 
-        Returns what is still to be waited for: copies that are missing or being filled, what could
-        not be read, and a document that cannot be read everywhere yet.
+        Whatever is wrong with what is stored, or could not be read, and a document that cannot be
+        read everywhere yet; the rest is told, and holds up nobody.
         """
         found = self._inspect(topology, view)
-        unsound = [f for f in found if f.severity is Severity.FAULT and f.kind in UNSOUND]
-        if unsound:
+        faults = [each for each in found if each.severity is Severity.FAULT]
+        if unsound := [each for each in faults if each.kind not in NO_REASON_TO_WAIT]:
             return {"": Plain("; ".join(each.message for each in unsound))}
         found = tuple(
             replace(each, severity=Severity.WARNING) if each.severity is Severity.FAULT else each

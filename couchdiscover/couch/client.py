@@ -17,7 +17,7 @@ from requests.auth import HTTPBasicAuth
 from couchdiscover import __version__
 from couchdiscover.errors import Denied
 from couchdiscover.net.deadline import Deadline
-from couchdiscover.net.http import BoundedAdapter, Door, Gateway, explain, refused
+from couchdiscover.net.http import AnswerTooLarge, BoundedAdapter, Door, Gateway, explain, refused
 from couchdiscover.output.log import LOGGER
 from couchdiscover.output.redaction import Redactor
 from couchdiscover.state.nodes import DEFAULT_DATABASES, SetupState
@@ -43,11 +43,15 @@ class CouchFailure(Exception):
 
 
 class NoAnswer(CouchFailure):
-    """Nothing came that CouchDB could have sent. ``nobody`` is true where nobody listens."""
+    """Nothing came that CouchDB could have sent, or more of it than is taken.
 
-    def __init__(self, text: str, *, nobody: bool = False) -> None:
+    ``nobody`` is true where nobody listens, ``too_large`` where asking for less may help.
+    """
+
+    def __init__(self, text: str, *, nobody: bool = False, too_large: bool = False) -> None:
         super().__init__(text)
         self.nobody = nobody
+        self.too_large = too_large
 
 
 class ErrorAnswer(CouchFailure):
@@ -519,7 +523,8 @@ class CouchNode:
             )
         except (requests.RequestException, OSError, ValueError) as error:
             LOGGER.debug(f"{self.address} {what}: {explain(error)}")
-            raise NoAnswer(explain(error), nobody=refused(error)) from error
+            too_large = isinstance(error, AnswerTooLarge)
+            raise NoAnswer(explain(error), nobody=refused(error), too_large=too_large) from error
         spent = (time.monotonic() - started) * 1000
         LOGGER.debug(f"{self.address} {what}: {response.status_code} after {spent:.0f} ms")
         self._note_version(response.headers.get("Server", ""))

@@ -23,6 +23,9 @@ SPREADING = (0.2, 0.5, 1.0, 2.0, 4.0)
 been written, the design document of a new ``_users`` say, is on the other copies within these, or
 is known to have been pushed there ([mem3] sync_delay is 5 s)."""
 
+MOST_WAYS = 3
+"""Through how many nodes of ours a member of another set is asked for at most."""
+
 Questioned = Mapping[str, frozenset[ShardFile]]
 """Copies that may lack something, by the Erlang names of their nodes."""
 
@@ -64,7 +67,7 @@ def with_volumes(asker: Asker, topology: Topology, view: ClusterView) -> Cluster
         view = asker.each(
             topology, view, verified, lambda client, node: replace(node, up=client.up())
         )
-    if membership.elsewhere:
+    if membership.beside:
         view = _with_others(asker, topology, view, membership)
         view = _read(asker, topology, view, {node.pod: Part.UUID for node in view.nodes})
         if Membership.of(topology, view).survey.clones:
@@ -162,17 +165,28 @@ def _with_blank(asker: Asker, topology: Topology, view: ClusterView) -> ClusterV
 def _with_others(
     asker: Asker, topology: Topology, view: ClusterView, membership: Membership
 ) -> ClusterView:
-    """The volumes of connected members that are no pods of ours, through one of our nodes."""
+    """The volumes of connected members that are no pods of ours, through nodes of ours.
+
+    Each through one that is connected to it; where that fails, through others.
+    """
     others: dict[str, Volume] = {}
+    names = membership.beside[:MOST_OTHERS]
+    ways = {name: [node for node in view.nodes if name in node.all_nodes] for name in names}
+    for attempt in range(MOST_WAYS):
+        asked_of: dict[str, list[str]] = {}
+        for name in names:
+            if name not in others and attempt < len(ways[name]):
+                asked_of.setdefault(ways[name][attempt].pod, []).append(name)
 
-    def asked(client: CouchNode, node: NodeView) -> NodeView:
-        for name in membership.elsewhere[:MOST_OTHERS]:
-            with contextlib.suppress(CouchFailure):
-                others[name] = Volume(uuid=client.dbs_info(name).uuid)
-        return node
+        def asked(
+            client: CouchNode, node: NodeView, asked_of: Mapping[str, list[str]] = asked_of
+        ) -> NodeView:
+            for name in asked_of[node.pod]:
+                with contextlib.suppress(CouchFailure):
+                    others[name] = Volume(uuid=client.dbs_info(name).uuid)
+            return node
 
-    connected = [n for n in view.nodes if not n.all_nodes.isdisjoint(membership.elsewhere)]
-    asker.each(topology, view, connected[:1], asked)
+        asker.each(topology, view, [n for n in view.nodes if n.pod in asked_of], asked)
     return replace(view, others=others)
 
 
@@ -211,7 +225,7 @@ def _with_evidence(asker: Asker, topology: Topology, view: ClusterView) -> Clust
     ]
     if bare:
         wanted = {node.pod: Part.UUID for node in bare}
-        peers = [n.pod for n in view.nodes if n.pod not in verified and n.finished]
+        peers = [n.pod for n in view.nodes if n.pod not in verified and not n.alone]
         wanted |= dict.fromkeys(peers, Part.FILES | Part.HISTORY)
         view = _read(asker, topology, view, wanted)
         view = _with_witnesses_beyond(asker, topology, view)
@@ -312,7 +326,7 @@ def _proof_of(
     """
     membership = Membership.of(topology, view)
     maps = (membership.survey.all_maps or {}).values()
-    clients = _everybody(asker, topology, view, membership.elsewhere)
+    clients = _everybody(asker, topology, view, membership.beside)
     proof = refilled(maps, Loss(), clients.clients.keys(), questioned)
     return look_at(before.over(proof) if before is not None else proof, clients)
 
@@ -333,7 +347,7 @@ def _holding(
 ) -> Mapping[str, AbstractSet[ShardFile]]:
     """Which of these files the maps name at whom, of all that answer."""
     survey = membership.survey
-    names = (*survey.present, *membership.elsewhere)
+    names = (*survey.present, *membership.beside)
     return {name: survey.named_files(name).intersection(files) for name in names}
 
 
@@ -396,8 +410,8 @@ def _with_copies(
     view = _with_spared_maps(asker, topology, view)
     view = _with_witnesses_beyond(asker, topology, view)
     membership = Membership.of(topology, view)
-    if membership.elsewhere and not _spared_maps(membership.survey):
-        others = _beyond(asker, topology, view, membership.elsewhere)
+    if membership.beside and not _spared_maps(membership.survey):
+        others = _beyond(asker, topology, view, membership.beside)
         view = _with_volumes_beyond(view, others, Part.MAPS)
         membership = Membership.of(topology, view)
     survey = membership.survey
@@ -412,7 +426,7 @@ def _with_copies(
     lost = frozenset(node.name for node in view.nodes if node.pod in survey.lost)
     loss = Loss(memory.loss.volumes | lost | survey.lost_elsewhere, copies)
     # By one that does not tell whether it was lost, nothing is proven.
-    telling = [n for n in membership.elsewhere if _tells(view.others.get(n, Volume()))]
+    telling = [n for n in membership.beside if _tells(view.others.get(n, Volume()))]
     nodes = _everybody(asker, topology, view, telling)
     answering = {node.name for node in view.nodes if _tells(survey.volumes[node.pod])}
     proof = refilled(maps.values(), loss, answering.union(telling), names)
@@ -448,8 +462,8 @@ def _with_witnesses(asker: Asker, topology: Topology, view: ClusterView) -> Clus
 
 def _with_witnesses_beyond(asker: Asker, topology: Topology, view: ClusterView) -> ClusterView:
     """The same of connected members that are no pods of ours, of those that did not tell yet."""
-    elsewhere = Membership.of(topology, view).elsewhere
-    untold = [name for name in elsewhere if not _tells(view.others.get(name, Volume()))]
+    beside = Membership.of(topology, view).beside
+    untold = [name for name in beside if not _tells(view.others.get(name, Volume()))]
     beyond = _beyond(asker, topology, view, untold)
     return _with_volumes_beyond(view, beyond, Part.HISTORY | Part.UUID)
 

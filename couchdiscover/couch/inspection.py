@@ -10,6 +10,8 @@ from couchdiscover.couch.identities import read_details
 from couchdiscover.couch.volumes import read_maps
 from couchdiscover.decide.copies import LISTS_PURGES, Proof, equal, lacking_purges
 from couchdiscover.decide.findings import Inspection
+from couchdiscover.decide.membership import Membership
+from couchdiscover.decide.verification import unread_volumes
 from couchdiscover.net.deadline import Deadline
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView
@@ -44,6 +46,10 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet, deadline: Deadl
             details[node.pod] = answer
         else:
             unread.append((f"the configuration of {node.pod}", answer or "no answer in time"))
+    if _is_whole(topology, view):
+        # What `run` would not call verified so is no good news here either.
+        lacks = unread_volumes(Membership.of(topology, view), view.nodes)
+        unread += [(f"the volume of {pod}", f"it fails {lack}") for pod, lack in lacks.items()]
     maps, problem = _maps(topology, view, fleet)
     if maps is None:
         unread.append(("the databases' shard maps", problem))
@@ -65,6 +71,15 @@ def inspect(topology: Topology, view: ClusterView, fleet: Fleet, deadline: Deadl
     )
 
 
+def _is_whole(topology: Topology, view: ClusterView) -> bool:
+    """Whether all are members and connected: elsewhere copies differ for other reasons."""
+    names = {node.name for node in view.nodes}
+    return len(names) == len(topology.expected) and all(
+        node.finished and names <= node.all_nodes and names <= node.cluster_nodes | {node.name}
+        for node in view.nodes
+    )
+
+
 def _compared(
     topology: Topology,
     view: ClusterView,
@@ -78,10 +93,7 @@ def _compared(
     looked at once more, since under writers two good copies differ for a moment.
     """
     names = {node.name: node for node in view.nodes}
-    whole = len(names) == len(topology.expected) and all(
-        node.finished and names.keys() <= node.all_nodes for node in view.nodes
-    )
-    if len(names) < 2 or not whole or view.copies is not None:
+    if len(names) < 2 or not _is_whole(topology, view) or view.copies is not None:
         return Proof(()), ""
     proof = equal(maps, names.keys())
     if fleet.access.door is not None:

@@ -41,7 +41,7 @@ def write_marks(
         client = fleet.node(pod, node.address)
         before = node.volume.mark.was if node.volume and node.volume.mark else ()
         names = dict.fromkeys((*(was or {}).get(node.pod, ()), *before))
-        mark = Mark(node.name, own, _seen(node, uuids), at, tuple(names))
+        mark = Mark(node.name, own, _seen(node, uuids, view), at, tuple(names))
         try:
             client.put_mark(mark)
             found, _ = client.mark_and_traces()
@@ -60,13 +60,24 @@ def write_marks(
     )
 
 
-def _seen(node: NodeView, uuids: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
-    """The uuid of each member's ``_dbs``, before those that a former mark has."""
+def _seen(
+    node: NodeView, uuids: Mapping[str, str], view: ClusterView
+) -> Mapping[str, tuple[str, ...]]:
+    """The uuid of each member's ``_dbs``, before those that a former mark has.
+
+    Of a member of another set a second one is noted only where its own mark says so: it may have
+    lost its volume, and nobody proves its copies here.
+    """
     before = node.volume.mark.seen if node.volume and node.volume.mark else {}
+    ours = {each.name for each in view.nodes}
     seen = {}
     for name in sorted(node.cluster_nodes)[:MOST_MEMBERS]:
+        earlier = before.get(name, ())
         now = (uuids[name],) if name in uuids else ()
-        known = dict.fromkeys((*now, *before.get(name, ())))
+        if name not in ours and earlier and not set(now) <= set(earlier):
+            mark = view.others[name].mark if name in view.others else None
+            now = now if mark is not None and mark.uuid in now else ()
+        known = dict.fromkeys((*now, *earlier))
         if known:
             seen[name] = tuple(known)[:KEPT]
     return seen

@@ -31,6 +31,10 @@ LOGIN_TRIES = 3
 LOGIN_PAUSE = 1.0
 """Seconds between them: a node on its first boot refuses the right password for a moment."""
 
+SERVICE_NAME = re.compile(r"([^.]+)\.[^.]+\.([^.]+)\.svc(?:\..+)?")
+"""The name that a headless Service gives a pod: pod, Service, namespace, and the cluster's domain
+(Kubernetes documentation, "DNS for Services and Pods")."""
+
 LOCKOUT_SECONDS = 300.0
 """Seconds within which CouchDB counts wrong logins ([chttpd_auth_lockout], since 3.4)."""
 
@@ -102,7 +106,9 @@ class Observer(Asker):
     def _sight(self, topology: Topology, pod: Pod, *, quick: bool, tries: int) -> Sight:
         watch = self.memory.watch(pod.name)
         if watch.refused is not None:
-            return watch.refused
+            if watch.refused.address in pod.addresses:
+                return watch.refused
+            watch.refused, watch.wrong_logins = None, []  # it was another's, at a stale address
         if time.monotonic() < watch.ask_again_at:
             return Unreachable(pod.name, NotLoggedIn(watch.refusal))
         known = self.memory.known(pod.name)
@@ -349,9 +355,19 @@ def _is_too_old(node: CouchNode) -> bool:
 
 
 def _is_another(topology: Topology, pod: Pod, node: NodeView) -> bool:
-    """Whether a node's own name says that it is another expected pod."""
-    label = host_of(node.name).split(".")[0]
-    return label != pod.name and topology.pod(label) is not None
+    """Whether a node's own name says that it is another pod, of this set or of any other.
+
+    An address that is not the pod's any more may be anybody's by now. A name of another form, as an
+    address or one of the user's own, says nothing; nor does any of a single pod's.
+    """
+    host = host_of(node.name)
+    label = host.split(".")[0]
+    if label != pod.name and topology.pod(label) is not None:
+        return True
+    if host == pod.host_name or len(topology.expected) < 2:
+        return False
+    named = SERVICE_NAME.fullmatch(host)
+    return named is not None and (named[1], named[2]) != (pod.name, topology.namespace)
 
 
 def _recognised(topology: Topology, view: ClusterView) -> ClusterView:
@@ -366,7 +382,9 @@ def _recognised(topology: Topology, view: ClusterView) -> ClusterView:
             continue
         twins = [n for n in view.nodes if n.name == node.name and n.address != node.address]
         if not twins:
-            reason = AnotherPodsAddress(node.address, node.name)
+            label = host_of(node.name).split(".")[0]
+            expected = label != node.pod and topology.pod(label) is not None
+            reason = AnotherPodsAddress(node.address, node.name, expected)
             misplaced[node.pod] = Unreachable(node.pod, reason, node.address)
     return replace(view, sights=tuple(misplaced.get(s.pod, s) for s in view.sights))
 

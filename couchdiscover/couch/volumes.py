@@ -6,7 +6,7 @@ from enum import Flag, auto
 from functools import partial
 from typing import TypeVar
 
-from couchdiscover.couch.client import CouchFailure, CouchNode, ErrorAnswer
+from couchdiscover.couch.client import CouchFailure, CouchNode, ErrorAnswer, NoAnswer
 from couchdiscover.state.nodes import SYSTEM_DATABASES
 from couchdiscover.state.volumes import FileInfo, ShardFile, ShardMap, Volume
 
@@ -66,12 +66,22 @@ def read_holdings(client: CouchNode) -> Volume:
 
 
 def read_maps(client: CouchNode) -> list[ShardMap]:
-    """All shard maps that a node knows of. Raises CouchFailure."""
+    """All shard maps that a node knows of, fewer at once where they are large.
+
+    Raises CouchFailure.
+    """
     maps: list[ShardMap] = []
+    page = PAGE
     while True:
-        page = client.shard_maps(PAGE, after=maps[-1].database if maps else None)
-        maps += page
-        if len(page) < PAGE:
+        try:
+            found = client.shard_maps(page, after=maps[-1].database if maps else None)
+        except NoAnswer as failure:
+            if not failure.too_large or page == 1:
+                raise
+            page = max(1, page // 4)
+            continue
+        maps += found
+        if len(found) < page:
             return [each for each in maps if not each.database.startswith("_design/")]
 
 

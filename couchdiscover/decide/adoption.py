@@ -5,16 +5,14 @@ look shows enough to go on: members that are there are not added again, maps tha
 skipped, and the marks, which come last, tell the volumes that are not proven yet.
 """
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from functools import cached_property
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from couchdiscover.decide import refusals
+from couchdiscover.decide.adoption_marks import latest_first
 from couchdiscover.decide.common import RECONNECT_SECONDS
-from couchdiscover.decide.copies import Proof, security_note
+from couchdiscover.decide.copies import security_note
+from couchdiscover.decide.ground import Ground, adoption_order
 from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.verification import (
     changed_places,
@@ -22,9 +20,9 @@ from couchdiscover.decide.verification import (
     cloned_note,
     stranded_note,
 )
-from couchdiscover.decide.volumes import Evidence, Former, Survey, is_replicator
+from couchdiscover.decide.volumes import Evidence, Survey
 from couchdiscover.errors import CouchdiscoverError, NotSo, Unsafe, UsageProblem
-from couchdiscover.state.nodes import ClusterView, LoginRefused, NodeView, Unreachable
+from couchdiscover.state.nodes import LoginRefused, NodeView, Unreachable
 from couchdiscover.state.reasons import (
     CopiesDiffer,
     NotConnectedTo,
@@ -47,333 +45,11 @@ from couchdiscover.state.steps import (
     SyncAdopted,
     Wait,
 )
-from couchdiscover.state.topology import Topology
-from couchdiscover.state.volumes import FileInfo, Mark, ShardFile, ShardMap
 
 NAMED = 5
 """How many names a sentence has; the rest are counted."""
 
 OWN_KEYS = frozenset({"_id", "_rev"})
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the user asks of an adoption.
-
-    ``told`` are former names and the pods that have their volumes. ``databases`` is a pattern of
-    names. ``replications`` is what becomes of replications that would start: run, or hold.
-    """
-
-    told: Mapping[str, str] = field(default_factory=dict)
-    databases: str | None = None
-    replications: str | None = None
-
-    def wants(self, database: str) -> bool:
-        """Whether a database is to be adopted."""
-        return self.databases is None or fnmatchcase(database, self.databases)
-
-
-@dataclass(frozen=True, slots=True)
-class Replications:
-    """Documents that would start replications, of one database; None where it is not known."""
-
-    count: int | None
-    targets: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ground:
-    """One look at everything that an adoption depends on.
-
-    ``documents`` are those of ``_nodes``, by pod and member; ``uptimes`` and ``seeds`` (the Erlang
-    names of [cluster] seedlist) are by pod; all of them None where they could not be read.
-    ``replications`` are by database. ``shifts`` are databases, by range, whose maps must name
-    other nodes of today, since volumes changed places, or came back after the others were adopted;
-    None where that could not be told.
-    ``proof`` is about the copies of what has been adopted, None as long as nobody looked.
-    ``came_back`` are documents that were purged and that all copies have again, by database; None
-    where that cannot be told. ``securities`` are databases whose ``_security`` differs between the
-    nodes that have copies, once all else is done. ``rewritten`` are databases whose maps this
-    run has changed, ``synced`` those that it has had pushed since.
-    """
-
-    topology: Topology
-    view: ClusterView
-    survey: Survey
-    documents: Mapping[str, Mapping[str, Mapping[str, Any]] | None] = field(default_factory=dict)
-    uptimes: Mapping[str, float | None] = field(default_factory=dict)
-    seeds: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
-    replications: Mapping[str, Replications] = field(default_factory=dict)
-    proof: Proof | None = None
-    shifts: Mapping[str, Mapping[str, tuple[str, ...]]] | None = field(default_factory=dict)
-    came_back: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
-    securities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    rewritten: frozenset[str] = frozenset()
-    synced: frozenset[str] = frozenset()
-    wishes: Wishes = Wishes()
-
-    # --- whom it is about ---
-
-    @property
-    def lead(self) -> NodeView:
-        """The live member with the lowest Erlang name.
-
-        CouchDB's own resharder edits maps through it (src/mem3/src/mem3_db_doc_updater.erl): two
-        editors of one map through two nodes would leave a conflict.
-        """
-        return min(self.view.nodes, key=lambda node: node.name)
-
-    @cached_property
-    def formers(self) -> Mapping[str, Former]:
-        """Former names whose volume is here."""
-        return self.survey.former
-
-    @cached_property
-    def dropped(self) -> frozenset[str]:
-        """Names of the same former set whose volumes are not here: what they held has no file.
-
-        One of another set's, by the rest of its host name, may only be down, and is left alone. A
-        name by address is nobody's once it is not connected: its node has another after a restart.
-        """
-        kin = {_kin(name) for name in self.formers}
-        members = frozenset().union(*{node.cluster_nodes for node in self.view.nodes})
-        alive = self.survey.connected | self.survey.expected_names | self.formers.keys()
-        nobody = self.survey.gone | (members - alive)
-        return frozenset(name for name in nobody if _kin(name) in kin)
-
-    @property
-    def passed(self) -> frozenset[str]:
-        """All names that are no member's any more."""
-        return frozenset(self.formers) | self.dropped
-
-    @cached_property
-    def translation(self) -> Mapping[str, str]:
-        """Names in maps → the Erlang names of the nodes that have their volumes now."""
-        return self.survey.translation()
-
-    @cached_property
-    def unsettled(self) -> frozenset[str]:
-        """Pods whose volumes have former names, a mark that is another node's, or a new map."""
-        moved = {former.pod for former in self.formers.values()} | self.survey.permuted.keys()
-        marks = {node.pod: self.survey.mark(node.pod) for node in self.view.nodes}
-        names = {node.pod: node.name for node in self.view.nodes}
-        foreign = {pod for pod, mark in marks.items() if mark and mark.node != names[pod]}
-        named = {n for name in self.rewritten if name in self.maps for n in self.maps[name].names}
-        touched = {pod for pod, name in names.items() if name in named}
-        return frozenset(moved | foreign | touched)
-
-    # --- databases ---
-
-    @cached_property
-    def maps(self) -> Mapping[str, ShardMap]:
-        """All maps, ``_users`` first, so that logins work, and replications last."""
-        maps = self.survey.all_maps or {}
-        return {name: maps[name] for name in sorted(maps, key=_order)}
-
-    @cached_property
-    def apart(self) -> Mapping[ShardFile, tuple[str, ...]]:
-        """Copies on volumes that are being adopted, and that the maps name, but not there.
-
-        As of a volume that was brought back after the others were adopted without it.
-        """
-        places = {**self.translation, **self.survey.moved()}
-        found: dict[ShardFile, list[str]] = {}
-        for node in self.view.nodes if self.unsettled else ():
-            for file in sorted(self.survey.volumes[node.pod].files or ()):
-                shard_map = self.maps.get(file.database)
-                if shard_map is None or shard_map.suffix != file.suffix:
-                    continue
-                holders = shard_map.by_range.get(file.range)
-                if holders and node.name not in {places.get(name, name) for name in holders}:
-                    found.setdefault(file, []).append(node.name)
-        return {file: tuple(names) for file, names in found.items()}
-
-    @cached_property
-    def stale(self) -> tuple[str, ...]:
-        """Databases whose maps have names that are another node's now, or nobody's."""
-        names = self.translation.keys() | self.dropped
-        return tuple(
-            name
-            for name, each in self.maps.items()
-            if each.names & names or name in (self.shifts or {})
-        )
-
-    @cached_property
-    def refused(self) -> Mapping[str, str]:
-        """Stale databases that must stay as they are: a range of theirs has no file anywhere."""
-        found = {}
-        for name in self.stale:
-            if name in (self.shifts or {}):
-                continue
-            lacking = [r for r, names in self._planned(self.maps[name]).items() if not names]
-            if lacking:
-                found[name] = lacking[0]
-        return found
-
-    @cached_property
-    def held(self) -> tuple[str, ...]:
-        """Stale databases of replications that are to stay as they are for now."""
-        if self.wishes.replications != "hold":
-            return ()
-        return tuple(name for name in self.stale if self._would_start(name))
-
-    def _would_start(self, database: str) -> bool:
-        found = self.replications.get(database)
-        return is_replicator(database) and (found is None or found.count != 0)
-
-    @cached_property
-    def adoptable(self) -> tuple[str, ...]:
-        """Stale databases whose maps are rewritten now."""
-        left = {*self.refused, *self.held}
-        return tuple(n for n in self.stale if n not in left and self.wishes.wants(n))
-
-    @cached_property
-    def left_out(self) -> tuple[str, ...]:
-        """Stale databases that nobody asked for."""
-        return tuple(name for name in self.stale if not self.wishes.wants(name))
-
-    def _planned(self, shard_map: ShardMap) -> Mapping[str, tuple[str, ...]]:
-        here = {
-            node.name: self.survey.volumes[node.pod].files or frozenset()
-            for node in self.view.nodes
-        }
-        return new_ranges(shard_map, self.translation, here, self.dropped)
-
-    @cached_property
-    def thinner(self) -> tuple[str, ...]:
-        """Databases that get fewer copies of a range than their maps name now."""
-        return tuple(
-            name
-            for name in self.adoptable
-            if name not in (self.shifts or {})
-            and any(
-                len(names) < len(set(self.maps[name].by_range[r]))
-                for r, names in self._planned(self.maps[name]).items()
-            )
-        )
-
-    @cached_property
-    def settling(self) -> tuple[ShardMap, ...]:
-        """The maps of databases whose copies are to be proven equal: those of unsettled volumes."""
-        names = {node.name for node in self.view.nodes if node.pod in self.unsettled}
-        return tuple(
-            each
-            for name, each in self.maps.items()
-            if each.names & names and name not in self.stale
-        )
-
-
-# --- the map ----------------------------------------------------------------------------------
-
-
-def new_ranges(
-    shard_map: ShardMap,
-    translation: Mapping[str, str],
-    here: Mapping[str, Collection[ShardFile]],
-    dropped: Collection[str],
-) -> dict[str, tuple[str, ...]]:
-    """Which nodes each range is to name.
-
-    ``here`` are the nodes of ours with the files that may be named there. A name that is neither
-    one of ours nor known to be nobody's stays: it is not for us to judge.
-    """
-    found = {}
-    for range_, names in shard_map.by_range.items():
-        present = dict.fromkeys(translation.get(name, name) for name in names)
-        file = shard_map.file(range_)
-        found[range_] = tuple(
-            name
-            for name in present
-            if name not in dropped and (name not in here or file in here[name])
-        )
-    return found
-
-
-def shifted_ranges(
-    shard_map: ShardMap,
-    moved: Mapping[str, str],
-    apart: Mapping[ShardFile, Collection[str]],
-    infos: Mapping[tuple[str, ShardFile], FileInfo | None],
-    handed_on: Collection[tuple[ShardFile, str, str]],
-) -> dict[str, tuple[str, ...]]:
-    """Which nodes each range is to name after volumes changed places among nodes of today.
-
-    ``moved`` says where a name's volume is now, ``apart`` which nodes have copies besides;
-    ``infos`` are the files of all, by node's name; ``handed_on`` are copies, with a source and a
-    target, that have nothing left to push. A swap looks alike both ways, since CouchDB makes
-    missing named files and fills them from others. So nothing is merely exchanged: a copy that
-    holds something stays named, one that is missing, or empty while another is not, gives way to
-    the one that moved, and one that moved, or is there besides, and holds what it has handed on to
-    nobody is named on top. Applied again it changes nothing.
-    """
-    found = {}
-    for range_, names in shard_map.by_range.items():
-        file = shard_map.file(range_)
-        besides = apart.get(file, ())
-        places = [name for each in names for name in (each, moved.get(each, each))]
-        copies = {name: infos.get((name, file)) for name in (*places, *besides)}
-        filled = {name for name, info in copies.items() if info is not None and not info.empty}
-        whole = filled or {name for name, info in copies.items() if info is not None}
-        chosen = dict.fromkeys(
-            name
-            for each in names
-            for name in (each, moved.get(each, each))[: 1 if each in whole else 2]
-            if name in whole
-        )
-        for other in (*(moved.get(each, each) for each in names), *besides):
-            known = any((file, other, name) in handed_on for name in chosen)
-            if other in filled and other not in chosen and not known:
-                chosen[other] = None
-        found[range_] = tuple(chosen) or tuple(names)
-    return found
-
-
-def whole_copies(
-    shard_map: ShardMap,
-    translation: Mapping[str, str],
-    empty: Mapping[tuple[str, ShardFile], bool | None],
-    ours: Collection[str],
-) -> dict[str, frozenset[ShardFile]]:
-    """The files of a database that its map may name, by node of ours.
-
-    ``empty`` says of each file on each node whether it is empty; None where it is not there. One
-    that is empty while another copy of the range is not is no copy: CouchDB makes a missing file by
-    itself, empty, and does not refill it after a map was rewritten.
-    """
-    found: dict[str, set[ShardFile]] = {name: set() for name in ours}
-    for range_, names in shard_map.by_range.items():
-        file = shard_map.file(range_)
-        present = {translation.get(name, name) for name in names} & set(ours)
-        there = {name for name in present if empty.get((name, file)) is not None}
-        filled = {name for name in there if empty[name, file] is False}
-        for name in filled or there:
-            found[name].add(file)
-    return {name: frozenset(files) for name, files in found.items()}
-
-
-def rewritten(
-    document: Mapping[str, Any], ranges: Mapping[str, Sequence[str]]
-) -> dict[str, Any] | None:
-    """A map's document with other nodes; None where it names just these already.
-
-    ``changelog``, which nobody reads, and keys of other versions are kept.
-    """
-    if {r: list(names) for r, names in ranges.items()} == document.get("by_range"):
-        return None
-    by_node: dict[str, list[str]] = {}
-    for range_ in sorted(ranges):
-        for name in ranges[range_]:
-            by_node.setdefault(name, []).append(range_)
-    kept = {
-        key: value
-        for key, value in document.items()
-        if key not in ("_revisions", "_conflicts", "by_node", "by_range")
-    }
-    by_range = {range_: list(names) for range_, names in ranges.items()}
-    return {**kept, "by_node": by_node, "by_range": by_range}
-
-
-# --- the decision -----------------------------------------------------------------------------
 
 
 def decide_adoption(ground: Ground) -> Decision:
@@ -663,7 +339,7 @@ def _names_before(ground: Ground, node: NodeView) -> list[str]:
     names += ground.survey.seen_as(node.pod)
     names += (mark.node, *mark.was) if mark is not None else ()
     passed = [name for name in dict.fromkeys(names) if name in ground.passed]
-    return _latest_first(ground, node.pod, passed)
+    return latest_first(ground, node.pod, passed)
 
 
 def _deletions(ground: Ground) -> Decision | None:
@@ -775,7 +451,7 @@ def _in_doubt(ground: Ground) -> Wait | None:
 
 
 def _sync(ground: Ground, databases: Collection[str]) -> Do:
-    return Do((SyncAdopted(ground.lead.pod, tuple(sorted(databases, key=_order))),))
+    return Do((SyncAdopted(ground.lead.pod, tuple(sorted(databases, key=adoption_order))),))
 
 
 def _do(steps: Iterable[Step]) -> Do | None:
@@ -867,80 +543,3 @@ def some(names: Collection[str]) -> str:
     shown = sorted(names)[:NAMED]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-# --- marks ------------------------------------------------------------------------------------
-
-
-def early_marks(ground: Ground) -> Mapping[str, Mark]:
-    """By pod, the marks that must be there before the first step: whose the volumes were.
-
-    A join blurs the weaker evidence (a volume that was always alone has no history), and once the
-    maps are rewritten nothing would tell an adoption that was killed before its copies were proven.
-    They have no time, by which they are told from those of a node that was verified.
-    """
-    found = {}
-    for node in ground.view.nodes:
-        names = [former.name for former in ground.formers.values() if former.pod == node.pod]
-        displaced = ground.survey.permuted.get(node.pod)
-        names = _latest_first(ground, node.pod, names) + ([displaced] if displaced else [])
-        uuid = ground.survey.volumes[node.pod].uuid
-        if not names or uuid is None:
-            continue
-        mark = ground.survey.mark(node.pod)
-        if mark is None:
-            found[node.pod] = Mark(names[0], uuid, {}, was=tuple(names[1:]))
-            continue
-        # One that says its own name is proven to no longer, until the rest is adopted, too.
-        told = names[0] if mark.node == node.name else mark.node
-        was = dict.fromkeys(name for name in (*mark.was, *names) if name != told)
-        if (told, tuple(was), "") != (mark.node, mark.was, mark.at):
-            found[node.pod] = replace(mark, node=told, was=tuple(was), at="")
-    return found
-
-
-def former_names(ground: Ground) -> Mapping[str, tuple[str, ...]]:
-    """By pod, the names that its volume had before, for its mark."""
-    found = {}
-    for node in ground.view.nodes:
-        mark = ground.survey.mark(node.pod)
-        before = (mark.node, *mark.was) if mark is not None else ()
-        names = [former.name for former in ground.formers.values() if former.pod == node.pod]
-        found[node.pod] = tuple(dict.fromkeys(n for n in (*before, *names) if n != node.name))
-    return found
-
-
-def marks_due(ground: Ground, pods: Iterable[str]) -> tuple[str, ...]:
-    """Of some pods those whose mark does not say yet what is so."""
-    was = former_names(ground)
-    due = []
-    for pod in pods:
-        node, mark = ground.view.sight(pod), ground.survey.mark(pod)
-        name = node.name if isinstance(node, NodeView) else ""
-        if mark is None or mark.node != name or set(was[pod]) - set(mark.was):
-            due.append(pod)
-    return tuple(due)
-
-
-def _latest_first(ground: Ground, pod: str, names: Sequence[str]) -> list[str]:
-    order = ground.survey.seen_as(pod)
-    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
-
-
-def _order(database: str) -> tuple[int, str]:
-    if is_replicator(database):
-        return 2, database
-    return (0 if database == "_users" else 1), database
-
-
-def _kin(name: str) -> str:
-    """What the names of one set have in common: the host name without the pod's number.
-
-    Two StatefulSets of one Service differ in the rest of the first label. Names by address have
-    nothing in common but that.
-    """
-    host = name.partition("@")[2]
-    if host.replace(".", "").isdigit() or ":" in host:
-        return "address"
-    label, _, rest = host.partition(".")
-    return f"{re.sub('-?[0-9]+$', '', label)}.{rest}"

@@ -4,7 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from couchdiscover.decide import refusals
-from couchdiscover.decide.identity import Drift, finishes_for_all, weak_hash_note
+from couchdiscover.decide.identity import (
+    Drift,
+    finishes_for_all,
+    reads_old_hashes_only,
+    weak_hash_note,
+)
 from couchdiscover.decide.membership import Membership, holds_data
 from couchdiscover.decide.merging import introduction_question, some
 from couchdiscover.state.nodes import ClusterView, NodeDetails, NodeView, SetupState
@@ -121,6 +126,12 @@ def finish(
     if len(giver.cluster_nodes) > 1:
         if giver.identity is None:  # without a secret it fails, after it has overwritten others'
             return Wait({giver.pod: Unread("its configuration", "/_node/_local/_config")})
+        # A hash that a node cannot read locks its administrator out; one that hides its version
+        # tells by its own which it can read.
+        hidden = [node for node in nodes if not node.release and node.identity is None]
+        if hidden and not reads_old_hashes_only(giver):
+            where = "/_node/_local/_config"
+            return Wait({node.pod: Unread("its configuration", where) for node in hidden})
         if (
             coordinator.databases is None
         ):  # it may have been finished once, and no member is unexpected

@@ -124,6 +124,8 @@ class Proof:
     """Those whose target lacks purges that it was handed, as they were at the last look."""
     surplus: frozenset[Pair] = frozenset()
     """Those whose target held more documents than the source at the last look."""
+    origin: frozenset[Pair] = frozenset()
+    """The pairs that there were at first, where others have come since."""
     handed_on: frozenset[Pair] = frozenset()
     """Those whose purges were handed on anew: what the target lacks of them is no sign now."""
 
@@ -161,6 +163,7 @@ class Proof:
             reached={pair: seq for pair, seq in self.reached.items() if pair in now},
             rolled_back=self.rolled_back & now,
             handed_on=self.handed_on & now,
+            origin=self.origin or frozenset(self.pairs),
             looked_at=self.looked_at & now,
         )
 
@@ -280,8 +283,10 @@ class Proof:
         return reading.purges is not None and reading.purges.seq >= purge_seq
 
     def progress(self) -> tuple[int, int]:
-        """Grows while copies are being filled."""
-        return len(self.proven), sum(self.reached.values())
+        """Grows while copies are being filled; databases that are made meanwhile do not count."""
+        origin = self.origin or frozenset(self.pairs)
+        reached = sum(seq for pair, seq in self.reached.items() if pair in origin)
+        return len(self.proven & origin), reached
 
     def left(self) -> Mapping[str, tuple[ShardFile, ...]]:
         """The copies that are not proven yet, by the Erlang name of their node."""

@@ -22,6 +22,7 @@ from couchdiscover.decide.membership import Membership
 from couchdiscover.decide.verification import (
     cloned_note,
     closed_note,
+    gone_note,
     lacking_note,
     maintenance_note,
     seeding_note,
@@ -251,7 +252,17 @@ def _volumes(membership: Membership) -> Iterable[Finding]:
         others = tuple(sorted(clone.other for clone in survey.clones))
         yield Finding("cloned", Severity.FAULT, others, cloned)
     names = {node.pod: node.name for node in membership.view.nodes}
+    gone = gone_note(membership, names)
     for pod, witness in sorted(survey.lost.items()):
+        if gone:
+            yield Finding(
+                "volume_lost",
+                Severity.FAULT,
+                (pod,),
+                f"{gone} ({witness} knows {pod} with another volume); `couchdiscover run` says so "
+                "once more, and marks the volume",
+            )
+            continue
         complete, state = _state_of_copies(copies, names[pod])
         missed = "" if complete else "Until they are, reads through any node may miss documents; "
         yield Finding(

@@ -221,15 +221,15 @@ def finishes_for_all(nodes: Sequence[NodeView], coordinator: NodeView) -> NodeVi
     It is the coordinator, unless an older node would take that hash for a plain password, so that
     nobody could log in there any more; newer nodes read older hashes.
     """
-    if _reads_old_hashes_only(coordinator):
+    if reads_old_hashes_only(coordinator):
         return coordinator
-    return next((node for node in nodes if _reads_old_hashes_only(node)), coordinator)
+    return next((node for node in nodes if reads_old_hashes_only(node)), coordinator)
 
 
 def weak_hash_note(nodes: Sequence[NodeView], giver: NodeView) -> str | None:
     """What there is to say where newer nodes get the password hash of an old one."""
-    newer = [node.pod for node in nodes if node.release and not _reads_old_hashes_only(node)]
-    if not newer or not _reads_old_hashes_only(giver):
+    newer = [node.pod for node in nodes if node.release and not reads_old_hashes_only(node)]
+    if not newer or not reads_old_hashes_only(giver):
         return None
     version = f" (CouchDB {giver.version})" if giver.version else ""
     return (
@@ -239,7 +239,7 @@ def weak_hash_note(nodes: Sequence[NodeView], giver: NodeView) -> str | None:
     )
 
 
-def _reads_old_hashes_only(node: NodeView) -> bool:
+def reads_old_hashes_only(node: NodeView) -> bool:
     """Whether a node is, or where its version is not known could be, older than hashes of today."""
     if node.release:
         return node.release < HASHES_WITH_SHA256

@@ -131,8 +131,10 @@ class Membership:
         return {p.name: named[p.name] for p in self.topology.expected if p.name in named}
 
     def unexpected_in(self, members: Collection[str]) -> tuple[str, ...]:
-        """Members that are no pod of the StatefulSet."""
-        return tuple(sorted(set(members) - self.pods.keys() - self.beyond))
+        """Members that are no pod of the StatefulSet, whoever answers in its pods' places."""
+        hosts = {pod.host_name for pod in self.topology.expected}
+        others = set(members) - self.pods.keys() - self.beyond
+        return tuple(sorted(name for name in others if host_of(name) not in hosts))
 
     @cached_property
     def listed(self) -> frozenset[str]:
@@ -153,6 +155,15 @@ class Membership:
     def elsewhere(self) -> tuple[str, ...]:
         """Members that are no pod of the StatefulSet, and alive: of another one, or of none."""
         return tuple(n for n in self.unexpected_in(self.listed) if n in self.connected)
+
+    @cached_property
+    def beside(self) -> tuple[str, ...]:
+        """Connected members that are no expected pods: of other sets, or beyond the wanted size.
+
+        They know who lost a volume, and have copies, as the others do.
+        """
+        beyond = self.beyond & self.listed & self.connected
+        return tuple(sorted(beyond.union(self.elsewhere)))
 
     def unlisted(self, node: NodeView) -> tuple[str, ...]:
         """Names of nodes that answer and that this one should list, and does not."""

@@ -15,6 +15,7 @@ from couchdiscover.decide.common import (
     identity_warnings,
     introductions,
     is_disabled,
+    may_be_born_twice,
     notes_on_enabling,
     notes_on_names,
     notes_on_shards,
@@ -34,6 +35,7 @@ from couchdiscover.decide.verification import (
 from couchdiscover.errors import Denied, Unsafe
 from couchdiscover.state.nodes import LoginRefused, NodeView, TooOld
 from couchdiscover.state.reasons import (
+    CannotOpen,
     NoAddress,
     NotConnectedTo,
     NotFinished,
@@ -172,7 +174,11 @@ def _complete(membership: Membership, group: Cluster, own: NodeView, policy: Pol
     if (
         coordinator.databases is not None
         and not coordinator.was_finished
-        and (refusal := refusals.unexpected_members(membership, listed))
+        and (
+            refusal := refusals.unexpected_members(
+                membership, listed, late=may_be_born_twice(membership)
+            )
+        )
     ):
         return refusal  # before any member is written: each boot would bring them back
     if own.alone and coordinator.pod != own.pod:
@@ -256,7 +262,18 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
     if not own.finished:
         return Done((closed_note(membership.survey) or _away(own), *notes))
     if missing := databases_to_ensure([own], own, group.nodes):
-        return missing
+        unseen = _unseen_members(membership, own)
+        if not unseen:
+            return missing
+        # Made anew beside one that they know of, its map would hide the other's documents.
+        told = (
+            f"{own.pod} cannot open {', '.join(own.unreadable)}, and whether that exists is not "
+            f"known while {some(list(unseen))} {'is' if len(unseen) == 1 else 'are'} not there: it "
+            "is not made"
+        )
+        if any(unseen.values()):
+            return Wait({own.pod: CannotOpen(own.unreadable)}, at_the_end=Done((told, *notes)))
+        notes = (told, *notes)
     # A lone node, as before a scale-up has brought others in, has nobody to differ from.
     if not own.alone and (unread := unread_identity(topology, [own])):
         told = (
@@ -294,6 +311,17 @@ def _settle(membership: Membership, own: NodeView, policy: Policy) -> Decision:
     if verdict is not None:
         return verdict.as_warning(notes)
     return Done(notes, marks_due(membership, verified, policy))
+
+
+def _unseen_members(membership: Membership, own: NodeView) -> dict[str, bool]:
+    """Members that do not answer or are not connected, and whether they are waited for.
+
+    A pod without an address may be one that OrderedReady makes only after this one.
+    """
+    answering = {node.name for node in membership.view.nodes} & own.all_nodes
+    unseen = sorted(own.cluster_nodes - answering - set(membership.beside) - {own.name})
+    names = {name: membership.pods.get(name, name) for name in unseen}
+    return {pod: pod not in membership.absent for pod in names.values()}
 
 
 def _unlearned(group: Cluster, own: NodeView) -> list[NodeView]:
@@ -373,6 +401,8 @@ def _unseen(own: NodeView, hidden: Mapping[str, Reason]) -> str:
 
 def _not_created(membership: Membership, pod: str) -> bool:
     """Whether the controller has not made the pod yet (OrderedReady): nobody waits for it."""
+    if any(name in membership.connected for name, of in membership.pods.items() if of == pod):
+        return False  # whatever the status says, which may be late
     created = membership.topology.created_pods
     beyond = membership.topology.expected[created:] if created is not None else ()
     return pod in membership.absent and any(each.name == pod for each in beyond)

@@ -108,8 +108,14 @@ def split(found: Sequence[Cluster]) -> str:
     )
 
 
-def unexpected_members(membership: Membership, listed: Collection[str]) -> Refuse | None:
-    """Members that are nobody, in a cluster that is to be finished."""
+def unexpected_members(
+    membership: Membership, listed: Collection[str], *, late: bool = False
+) -> Refuse | None:
+    """Members that are nobody, in a cluster that is to be finished.
+
+    ``late`` is where nothing is there though, by the StatefulSet's age, a cluster should be: then
+    they may be the rest of it, with all that it holds, and deleting them would make a second one.
+    """
     nobody = [n for n in membership.unexpected_in(listed) if n in membership.left_behind]
     if not nobody:
         return None
@@ -125,6 +131,13 @@ def unexpected_members(membership: Membership, listed: Collection[str]) -> Refus
         f"{membership.topology.statefulset} has that name: finishing would fail or place "
         "databases there; "
     )
+    if late:
+        return Refuse(
+            Unsafe,
+            f"{reason}this StatefulSet is old, and nothing is on its volumes: were they lost? Then "
+            f"{some(nobody)} may be what is left of the cluster, with its data: start those first, "
+            "and take their names away only where they are gone for good",
+        )
     if seeded := seeds & set(nobody):
         return Refuse(Unsafe, reason + _seed_remedy(membership, seeded))
     return Refuse(Unsafe, reason + "delete their documents in /_node/_local/_nodes")

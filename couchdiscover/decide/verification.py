@@ -187,7 +187,7 @@ def verify(
         return Verdict(Refuse(NotSo, lacking))
     if unfinished := unfinished_note(membership.survey, pods):
         return Verdict(Refuse(NotSo, unfinished))
-    if gone := _gone(membership, pods):
+    if gone := gone_note(membership, pods):
         return Verdict(Refuse(NotSo, gone, marks=marks_due(membership, nodes, policy)))
     return None
 
@@ -213,7 +213,22 @@ def unread_volumes(membership: Membership, nodes: Sequence[NodeView]) -> Reasons
             waits |= _unread_evidence(membership, node) or _unread_copies(membership, node)
         elif volume.sampled:
             waits |= _unread_copies(membership, node)
+        if node.pod not in waits and (lack := _unread_beside(membership, node)):
+            waits[node.pod] = lack
     return waits
+
+
+def _unread_beside(membership: Membership, node: NodeView) -> Reason | None:
+    """What is not known of connected members that are no pods of ours: one may be a clone."""
+    names = [name for name in membership.beside[:MOST_OTHERS] if name in node.all_nodes]
+    if not names:
+        return None
+    if membership.survey.volumes[node.pod].uuid is None:
+        return NotRead("which volume it has", "GET /_node/_local/_dbs")
+    for name in names:
+        if membership.view.others.get(name, Volume()).uuid is None:
+            return NotRead(f"whether {name} is a clone of it", f"GET /_node/{name}/_dbs")
+    return None
 
 
 def sampled(survey: Survey, pod: str) -> tuple[ShardFile, ...]:
@@ -231,10 +246,10 @@ def _unread_evidence(membership: Membership, node: NodeView) -> Reasons:
     if survey.volumes[node.pod].uuid is None:
         return {node.pod: NotRead("which volume it has", "GET /_node/_local/_dbs")}
     for other in membership.view.nodes:
-        if other.finished and survey.volumes[other.pod].traces is None:
+        if not other.alone and survey.volumes[other.pod].traces is None:
             where = "GET /_node/_local/_dbs/_local_docs"
             return {other.pod: NotRead(f"whether it knows {node.pod} with another volume", where)}
-    for name in membership.elsewhere[:MOST_OTHERS]:
+    for name in membership.beside[:MOST_OTHERS]:
         if membership.view.others.get(name, Volume()).traces is None:
             where = f"GET /_node/{name}/_dbs/_local_docs"
             what = f"whether {name} knows it with another volume"
@@ -256,7 +271,7 @@ def _unread_copies(membership: Membership, node: NodeView) -> Reasons:
             if named and there and file not in theirs.infos:
                 where = f"GET /_node/_local/{file.path}"
                 return {other.pod: NotRead("what its copies hold", where)}
-        for name in membership.elsewhere[:MOST_OTHERS] if info.empty else ():
+        for name in membership.beside[:MOST_OTHERS] if info.empty else ():
             theirs = membership.view.others.get(name, Volume())
             there = theirs.files is None or file in theirs.files
             if file in survey.named_files(name) and there and file not in theirs.infos:
@@ -428,7 +443,7 @@ def _unsourced(
     )
 
 
-def _gone(membership: Membership, pods: Collection[str]) -> str | None:
+def gone_note(membership: Membership, pods: Collection[str]) -> str | None:
     """Ranges whose only copies were lost."""
     copies = membership.view.copies
     _, lost = _lost_pods(membership, pods)
@@ -551,15 +566,21 @@ def marks_due(membership: Membership, nodes: Sequence[NodeView], policy: Policy)
 
 
 def unseen_witnesses(membership: Membership, node: NodeView) -> tuple[str, ...]:
-    """Fellow pods that were not seen, and may know a volume without a mark as a lost one."""
-    if node.pod not in membership.survey.unproven:
+    """Members that did not tell, and may know a volume without a mark as a lost one.
+
+    Pods of this set or others; of a node that lists nobody every expected pod that was not seen.
+    """
+    survey, others = membership.survey, membership.view.others
+    if node.pod not in survey.unproven:
         return ()
-    fellows = {pod for name, pod in membership.pods.items() if name in node.cluster_nodes}
-    return tuple(
-        pod.name
-        for pod in membership.topology.expected
-        if pod.name in fellows & membership.silent.keys()
-    )
+    answering = {each.name: each.pod for each in membership.view.nodes}
+    unseen = []
+    for name in sorted(node.cluster_nodes - {node.name}):
+        pod = answering.get(name)
+        volume = survey.volumes[pod] if pod is not None else others.get(name, Volume())
+        if volume.traces is None:
+            unseen.append(membership.name_of(name))
+    return tuple(unseen) if unseen or not node.alone else tuple(sorted(membership.silent))
 
 
 def unseen_note(membership: Membership, node: NodeView) -> str | None:

@@ -568,7 +568,7 @@ class Survey:
     def lost_elsewhere(self) -> frozenset[str]:
         """Connected members that are no pods of ours, and have lost their volumes: as above.
 
-        One whose present ``_dbs`` is the latest that a mark of ours has seen has not, since then.
+        One whose present ``_dbs`` is the latest that every mark of ours has seen has not, since.
         """
         found = set()
         for name, volume in self.others.items():
@@ -578,7 +578,8 @@ class Survey:
             marks = [each for pod in self.volumes if (each := self.mark(pod)) is not None]
             if mark is not None and mark.uuid == volume.uuid:
                 continue
-            if any(each.seen.get(name, ())[:1] == (volume.uuid,) for each in marks):
+            latest = {each.seen[name][0] for each in marks if each.seen.get(name)}
+            if latest == {volume.uuid}:
                 continue
             if any(_knew_another(each, name, volume.uuid) for each in self.volumes.values()):
                 found.add(name)

@@ -12,6 +12,7 @@ from couchdiscover.decide.common import (
     identity_warnings,
     introductions,
     is_disabled,
+    may_be_born_twice,
     notes_on_enabling,
     notes_on_names,
     notes_on_shards,
@@ -146,7 +147,8 @@ def _refusal(membership: Membership, policy: Policy) -> Refuse | None:
     if len(membership.clusters) > 1:
         return Refuse(Unsafe, refusals.split(membership.clusters))
     if not any(node.was_finished for node in nodes) and _leaders_known(membership):
-        return refusals.unexpected_members(membership, membership.listed)
+        late = may_be_born_twice(membership)
+        return refusals.unexpected_members(membership, membership.listed, late=late)
     return None
 
 
@@ -197,11 +199,14 @@ def _unfinished(node: NodeView) -> Reason:
 
 
 def _misplaced(waits: Mapping[str, Reason]) -> Refuse | None:
-    """Pods at whose addresses other pods' nodes answer: where that stays, two have one name."""
+    """Pods at whose addresses other pods' nodes answer: where that stays, two have one name.
+
+    Pods of other sets only have an address that was this pod's, and have names of their own.
+    """
     told = [
         f"{pod} has the Erlang name {reason.name}, which is another pod's (at {reason.address})"
         for pod, reason in waits.items()
-        if isinstance(reason, AnotherPodsAddress)
+        if isinstance(reason, AnotherPodsAddress) and reason.expected
     ]
     if not told:
         return None

@@ -55,10 +55,11 @@ class NotLoggedIn(Reason):
 
 @dataclass(frozen=True, slots=True)
 class AnotherPodsAddress(Reason):
-    """At the pod's published address answers a node that is another pod."""
+    """At the pod's published address answers a node that is another pod, of this set or not."""
 
     address: Address
     name: str
+    expected: bool = True
 
     def __str__(self) -> str:
         return (

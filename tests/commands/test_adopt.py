@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from couchdiscover.couch import adoption
+from couchdiscover.couch import ground as reading
 from couchdiscover.couch.adoption import Adopter
 from couchdiscover.errors import UsageProblem
 from couchdiscover.sandbox import Sandbox
@@ -596,7 +596,7 @@ def test_all_documents_are_looked_at_for_replications(
     sandbox: Make, couchdiscover: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that would start may come after any number of those that are over."""
-    monkeypatch.setattr(adoption, "PAGE_DOCUMENTS", 2)
+    monkeypatch.setattr(reading, "PAGE_DOCUMENTS", 2)
     box = sandbox(1, namespace="prod", pace=0.02)
     assert couchdiscover("run", environment=box.environment()).code == 0
     call = caller(box)

@@ -4,15 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from couchdiscover.decide.adoption import (
+from couchdiscover.decide.ground import (
     Ground,
     Wishes,
 )
 from couchdiscover.decide.volumes import Survey
 from couchdiscover.state.nodes import ClusterView, NodeView, SetupState
-from couchdiscover.state.steps import (
-    Do,
-)
+from couchdiscover.state.steps import Do
 from couchdiscover.state.topology import Address, Pod, Topology
 from couchdiscover.state.volumes import Mark, ShardMap, Trace, Volume
 

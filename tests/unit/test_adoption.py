@@ -8,21 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from couchdiscover.decide.adoption import (
-    Replications,
-    Wishes,
     decide_adoption,
-    early_marks,
     ending,
     foresee,
+    misused_names,
+)
+from couchdiscover.decide.adoption_marks import (
+    early_marks,
     former_names,
     marks_due,
-    misused_names,
+)
+from couchdiscover.decide.copies import equal
+from couchdiscover.decide.ground import (
+    Replications,
+    Wishes,
+)
+from couchdiscover.decide.shard_maps import (
     new_ranges,
     rewritten,
     shifted_ranges,
     whole_copies,
 )
-from couchdiscover.decide.copies import equal
 from couchdiscover.errors import NotSo, Unsafe, UsageProblem
 from couchdiscover.state.nodes import ClusterView, NodeView, Unreachable
 from couchdiscover.state.reasons import Plain

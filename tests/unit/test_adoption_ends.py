@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 
 from couchdiscover.decide.adoption import (
-    Ground,
-    Replications,
-    Wishes,
     decide_adoption,
-    early_marks,
     ending,
     foresee,
     misused_names,
     remarks,
     uuid_remarks,
+)
+from couchdiscover.decide.adoption_marks import early_marks
+from couchdiscover.decide.ground import (
+    Ground,
+    Replications,
+    Wishes,
 )
 from couchdiscover.decide.identity import Drift
 from couchdiscover.decide.volumes import Survey

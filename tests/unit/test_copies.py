@@ -172,6 +172,16 @@ def test_a_copy_lacks_purges_for_certain_unless_there_is_another_reason() -> Non
     assert certain(a_map(A, B), listed=False, more=True) == {"db"}
 
 
+def test_databases_that_are_made_meanwhile_are_no_progress() -> None:
+    """An empty one is proven at once: counted, a fill that stands still would never end."""
+    stuck = Proof((PAIR,)).noted([reading(10, 5, 5, True)])
+    more = Pair(ShardFile("new", RANGE, ".2"), A, B)
+    later = stuck.over(Proof((PAIR, more)))
+    empty = Reading(more, info(3, 0), info(4, 0))
+    assert later.noted([reading(10, 5, 5, True), empty]).progress() == stuck.progress()
+    assert later.noted([reading(10, 7, 7, True), empty]).progress() > stuck.progress()
+
+
 # --- what is to be proven ---------------------------------------------------------------------
 
 

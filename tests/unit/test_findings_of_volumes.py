@@ -148,6 +148,13 @@ def test_a_lost_volume_is_a_fault_until_its_copies_are_proven(
     )
 
 
+def test_ranges_whose_only_copies_were_lost_are_a_fault_though_all_others_are_proven() -> None:
+    copies = Copies(names(1), ("orders",), gone=frozenset({"orders"}), synced=True)
+    told = found(lost(whole(), 1), copies=copies)["volume_lost"]
+    assert (told.severity, told.subjects) == (Severity.FAULT, ("couchdb-1",))
+    assert "the only copies of some range of orders: what they held is gone" in told.message
+
+
 def test_files_that_a_marked_volume_lacks_are_damage() -> None:
     nodes = whole()
     nodes[1] = with_volume(nodes[1], files=frozenset())

@@ -90,9 +90,21 @@ def test_a_joining_pod_is_in_when_the_coordinator_lists_it_connected() -> None:
 
 def test_the_last_pod_to_join_finishes_through_the_coordinator() -> None:
     everybody = names(0, 1, 2)
-    seen = view(node(0, everybody, identity=SAME), down(1), node(2, everybody))
+    seen = view(node(0, everybody, identity=SAME), down(1), node(2, everybody, identity=SAME))
     decision = decide(topology(own=2), seen, Scope.POD)
     assert kinds(decision) == ["finish_cluster couchdb-0"]
+
+
+def test_finishing_waits_for_a_node_that_tells_neither_version_nor_configuration() -> None:
+    """A hash that it cannot read would lock its administrator out."""
+    everybody = names(0, 1)
+    lead, hidden = node(0, everybody, identity=SAME), node(1, everybody)
+    for own in range(2):
+        decision = decide(topology(2, own=own), view(lead, hidden), Scope.POD)
+        assert "its configuration" in waits(decision)["couchdb-1"]
+    for told in ({"version": "3.5.2"}, {"identity": SAME}):
+        decision = decide(topology(2, own=1), view(lead, replace(hidden, **told)), Scope.POD)
+        assert kinds(decision) == ["finish_cluster couchdb-0"]
 
 
 def test_finishing_waits_for_a_member_that_is_not_connected() -> None:
@@ -159,7 +171,7 @@ def test_in_scope_pod_the_coordinator_is_told_of_the_own_node() -> None:
 def test_in_scope_pod_the_own_node_hears_of_all_that_the_coordinator_lists() -> None:
     everybody = names(0, 1, 2)
     lead, other = (node(n, everybody, identity=SAME) for n in range(2))
-    own = node(2, names(0, 2), connected=everybody)
+    own = node(2, names(0, 2), connected=everybody, identity=SAME)
     early = decide(topology(own=2), view(lead, other, own), Scope.POD)
     assert waits(early) == {"couchdb-2": "to list couchdb-1 as a member"}
     seen = view(lead, other, replace(own, overdue=names(1)))
@@ -278,7 +290,15 @@ def test_members_that_are_alive_elsewhere_are_told_of_and_left_alone() -> None:
     for state in (SetupState.FINISHED, SetupState.ENABLED):
         everybody = names(0, 1) | {other}
         nodes = [node(n, everybody, state=state, identity=SAME) for n in range(2)]
-        decision = decide(topology(2), view(*nodes), Scope.SET)
+        nodes = [
+            replace(each, volume=replace(each.volume or Volume(), uuid=each.name)) for each in nodes
+        ]
+        unread = decide(topology(2), view(*nodes), Scope.SET)
+        decision = decide(
+            topology(2), view(*nodes, others={other: Volume(uuid="theirs", traces=())}), Scope.SET
+        )
+        if state is SetupState.FINISHED:
+            assert isinstance(unread, Wait), "it may be a clone"
         assert isinstance(decision, Done if state is SetupState.FINISHED else Do), decision
         assert any("left as it is" in warning for warning in decision.warnings)
         assert not any("delete" in warning for warning in decision.warnings)
@@ -437,10 +457,51 @@ def test_a_volume_without_a_mark_is_none_the_more_proven_while_a_member_is_unsee
     decision = decide(topology(3, own=0), seen, Scope.POD)
     assert isinstance(decision, Done)
     assert decision.marks == ("couchdb-0",)
-    alone = view(own, down(1), down(2))  # as a scale-down has left it
-    decision = decide(topology(1, own=0), alone, Scope.POD)
+    # As a scale-down has left it; or they are another set's, which is away.
+    left = view(replace(own, all_nodes=frozenset({own.name})))
+    decision = decide(topology(1, own=0), left, Scope.POD)
     assert isinstance(decision, Done)
-    assert not any("has no mark" in w for w in decision.warnings)
+    assert decision.marks == ()
+    (told,) = [w for w in decision.warnings if "has no mark" in w]
+    assert erlang_name(1) in told
+
+
+def test_a_database_is_not_made_while_a_member_that_may_know_it_is_unseen() -> None:
+    """Two maps of it would be in conflict, and one side's documents hidden."""
+    own = finished(0, 1, 2, unreadable=("orders",), databases=frozenset({"_users"}))
+    own = replace(own, all_nodes=frozenset({own.name}))
+    awaited = decide(topology(3, own=0), view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(awaited, Wait)
+    assert isinstance(awaited.at_the_end, Done)
+    told = "cannot open orders, and whether that exists is not known while couchdb-1, couchdb-2"
+    assert any(told in warning for warning in awaited.at_the_end.warnings)
+    place = unmade(topology(3, own=0), 1)  # OrderedReady makes them only after this one
+    decision = decide(place, view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(decision, Done)
+    assert any(told in warning for warning in decision.warnings)
+
+
+def test_beside_others_that_are_connected_the_own_volume_must_be_known() -> None:
+    """Else nobody could tell whether one of them is a clone of it."""
+    other = "couchdb@couchdb-b-0.couchdb.db.svc.cluster.local"
+    both = frozenset({erlang_name(0), other})
+    own = finished(0, all_nodes=both, cluster_nodes=both)
+    unread = replace(own, volume=replace(own.volume or Volume(), uuid=None))
+    seen = view(unread, others={other: Volume(uuid="theirs", traces=())})
+    assert "which volume it has" in waits(decide(topology(1), seen, Scope.SET))["couchdb-0"]
+
+
+def test_a_lone_finished_node_of_several_pods_is_not_marked() -> None:
+    """Something that starts it may have made both databases: it may have lost its volume."""
+    bare = Volume(frozenset(), (), uuid="couchdb-0's", traces=(), filled=frozenset())
+    own = finished(0, volume=bare)
+    place = unmade(topology(3, own=0), 1)
+    several = decide(place, view(own, down(1), down(2)), Scope.POD)
+    assert isinstance(several, Done)
+    assert several.marks == ()
+    single = decide(topology(1, own=0), view(own), Scope.POD)
+    assert isinstance(single, Done)
+    assert single.marks == ("couchdb-0",)
 
 
 def test_the_original_of_a_clone_is_let_through_with_a_warning() -> None:

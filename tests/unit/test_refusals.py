@@ -13,9 +13,7 @@ from couchdiscover.state.nodes import (
     NodeView,
     SetupState,
 )
-from couchdiscover.state.steps import (
-    Do,
-)
+from couchdiscover.state.steps import Do
 from couchdiscover.state.topology import Scope
 from tests.support.decisions import (
     SAME,
@@ -125,6 +123,11 @@ def test_a_member_that_a_seedlist_brings_back_is_told_with_that_setting(
     reason = refused(decide(topology(2), view(*seeded), Scope.SET), Unsafe)
     assert "it comes from [cluster] seedlist, which brings it back at each boot" in reason
     assert words in reason
+    place = replace(topology(2), age=7200.0)
+    old = refused(decide(place, view(*seeded), Scope.SET), Unsafe)
+    assert "nothing is on its volumes: were they lost?" in old
+    assert "start those first" in old
+    assert words not in old
 
 
 @pytest.mark.parametrize(

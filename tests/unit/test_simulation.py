@@ -221,7 +221,7 @@ def test_of_two_maps_of_one_name_the_longer_history_wins_as_in_couchdb(
 
 def test_the_plan_for_a_fresh_set_is_what_run_does() -> None:
     place = topology(3)
-    fresh = view(node(0, identity=Identity()), node(1), node(2))
+    fresh = view(*(node(n, identity=Identity()) for n in range(3)))
     plan = simulate(place, fresh, lambda then: decide(place, then, Scope.SET, Policy()))
     assert [str(step.kind) for step in plan.steps] == [
         "add_node",

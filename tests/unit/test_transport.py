@@ -107,7 +107,9 @@ def dripping(head: bytes, drip: bytes) -> Wire:
     ],
 )
 def test_misbehaviour_is_an_error_in_time(serve: Serve, answer: Wire, told: str) -> None:
-    assert problem(serve(answer)) in told.split("|")
+    # Where no time-out is told there is time enough, on a machine that does much else, too.
+    seconds = 0.25 if "in time" in told else 10.0
+    assert problem(serve(answer), seconds) in told.split("|")
 
 
 def test_nobody_listens(serve: Serve, loop: Loop) -> None:

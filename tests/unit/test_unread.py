@@ -6,7 +6,7 @@ import pytest
 
 from couchdiscover.couch.client import Access, Fleet, NoAnswer
 from couchdiscover.couch.observer import Observer
-from couchdiscover.decide.copies import Proof, lost_ranges, refilled, unsourced
+from couchdiscover.decide.copies import lost_ranges, refilled, unsourced
 from couchdiscover.decide.decision import decide
 from couchdiscover.decide.findings import Inspection, Severity, findings
 from couchdiscover.decide.identity import drift
@@ -240,7 +240,7 @@ def test_a_source_that_comes_later_is_to_be_proven_too_and_one_that_goes_is_not(
     proven = replace(first, proven=frozenset(first.pairs))
     both = proven.over(refilled(maps, loss(one), {zero, one, two}, {one: None}))
     assert [pair.source for pair in both.open] == [two]
-    assert proven.over(refilled([], loss(one), {zero, one}, {one: None})) == Proof(())
+    assert proven.over(refilled([], loss(one), {zero, one}, {one: None})).complete
 
 
 # --- before it is finished ---

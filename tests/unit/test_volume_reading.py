@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from couchdiscover.couch.adoption import without_login
 from couchdiscover.couch.client import Access, CouchFailure, CouchNode, ErrorAnswer, NoAnswer
+from couchdiscover.couch.ground import without_login
 from couchdiscover.couch.volumes import (
     SYSTEM_FILES,
     Part,

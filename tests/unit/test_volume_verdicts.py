@@ -483,7 +483,7 @@ def test_copies_whose_other_holder_was_not_read_in_time_are_waited_for() -> None
         for each in nodes
     ]
     copies = Copies(names(1), ("orders",), unsourced={erlang_name(1): (ORDERS,)}, synced=True)
-    told = verdict(nodes, copies=copies)
+    told = verdict(nodes, copies=copies, others={ELSEWHERE: Volume(uuid="theirs", traces=())})
     assert told is not None
     assert "copies" in waits(told.decision)["couchdb-1"]
 

@@ -215,7 +215,7 @@ def test_members_left_behind_by_a_scale_down_are_a_persons_work() -> None:
 
 def test_a_member_that_never_hears_of_another_is_told_of_it() -> None:
     everybody = names(0, 1, 2)
-    deaf = node(2, names(0, 2), connected=everybody)
+    deaf = node(2, names(0, 2), connected=everybody, identity=SAME)
     full = [node(n, everybody, identity=SAME) for n in range(2)]
     early = decide(topology(), view(*full, deaf), Scope.SET)
     assert waits(early) == {"couchdb-2": "to list couchdb-1 as a member"}
@@ -302,7 +302,11 @@ def test_what_keeps_members_apart_is_said_of_the_one_that_is_missed() -> None:
 
 def test_a_connection_to_a_pod_beyond_the_wanted_size_is_no_reason_to_wait() -> None:
     extra = names(0, 1, 2)
-    seen = view(finished(0, 1, 2), finished(1, 0, 2))
+    own = [
+        replace(each, volume=replace(each.volume or Volume(), uuid=each.name))
+        for each in (finished(0, 1, 2), finished(1, 0, 2))
+    ]
+    seen = view(*own, others={erlang_name(2): Volume(uuid="its own", traces=())})
     assert all(n.all_nodes == extra for n in seen.nodes)
     place = topology(2, beyond=("couchdb-2",))
     assert isinstance(decide(place, seen, Scope.SET), Done)
