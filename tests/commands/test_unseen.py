@@ -49,6 +49,18 @@ def joined_by(box: Sandbox, other: Sandbox) -> None:
     time.sleep(1)
 
 
+def two_sets(
+    sandbox: Make, couchdiscover: Command, nodes: int, others: int
+) -> tuple[Sandbox, Sandbox]:
+    """Two StatefulSets that are one cluster."""
+    box = sandbox(nodes)
+    other = sandbox(others, beside=box, statefulset="zoneb")
+    joined_by(box, other)
+    for each in (box, other):
+        assembled(couchdiscover, each)
+    return box, other
+
+
 def emptied(box: Sandbox, pod: str, database: str) -> None:
     """A node's copies of a database are empty, and stay so."""
     box.hold_filling(pod, 0)
@@ -190,11 +202,7 @@ def test_check_through_the_api_server_says_what_it_cannot_see(
 def test_a_lost_volume_is_not_marked_while_the_other_set_is_away(
     sandbox: Make, couchdiscover: Command
 ) -> None:
-    box = sandbox(1)
-    other = sandbox(2, beside=box, statefulset="zoneb")
-    joined_by(box, other)
-    for each in (box, other):
-        assembled(couchdiscover, each)
+    box, other = two_sets(sandbox, couchdiscover, 1, 2)
     orders(box)
     box.hold_filling("couchdb-0", 0)
     box.wipe("couchdb-0", config=False)
@@ -225,11 +233,7 @@ def test_two_lost_copies_in_two_sets_do_not_prove_each_other(
     sandbox: Make, couchdiscover: Command
 ) -> None:
     """A mark that is renewed meanwhile does not make the other set's loss undone."""
-    box = sandbox(2)
-    other = sandbox(1, beside=box, statefulset="zoneb")
-    joined_by(box, other)
-    for each in (box, other):
-        assembled(couchdiscover, each)
+    box, other = two_sets(sandbox, couchdiscover, 2, 1)
     ours, theirs = box.node("couchdb-0").name, other.node("zoneb-0").name
     database = held_by(box, {ours, theirs})
     orders(box, database=database)
