@@ -112,7 +112,7 @@ def proof(session: nox.Session) -> None:
     """The proofs: killed anywhere, raced, fed anything. Minutes; most of them wait."""
     dev(session)
     parallel = [] if "-n" in session.posargs else ["-n", "2", "--dist", "loadfile"]
-    session.run("pytest", "-m", "proof", "tests/proof", *parallel, *session.posargs)
+    session.run("pytest", "-m", "proof", "tests", *parallel, *session.posargs)
 
 
 @nox.session

@@ -1,6 +1,7 @@
 """Bad days: what can be lost, hidden or wrongly called done, each with its smallest situation."""
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -43,7 +44,20 @@ from tests.support.boxes import (
     whole,
 )
 from tests.support.command import Command, finish, until_said
+from tests.support.releases import SIMULATED
 from tests.support.volumes import up_for
+
+
+@pytest.fixture(
+    params=[
+        SIMULATED[0],
+        *(pytest.param(older, marks=pytest.mark.proof) for older in SIMULATED[1:]),
+    ]
+)
+def sandbox(request: pytest.FixtureRequest, sandbox: Make) -> Make:
+    """Of every version that is supported; the older ones are among the proofs."""
+    return functools.partial(sandbox, version=request.param)
+
 
 # --- volumes that were lost (0) ---------------------------------------------------------------
 
@@ -434,12 +448,14 @@ def test_12_a_rotated_secret_is_not_undone(sandbox: Make, couchdiscover: Command
 
 def test_13_a_hash_of_another_scheme_is_left_alone(sandbox: Make, couchdiscover: Command) -> None:
     box = assembled(couchdiscover, sandbox(3))
-    old = "-pbkdf2-5eb63bbbe01eeed093cb22bb8f5acdc3,0123456789abcdef,10"
     node = box.node("couchdb-1")
+    newer = "pbkdf2:sha256" in node.config.sections["admins"]["admin"]
+    scheme = "pbkdf2" if newer else "pbkdf2:sha256"
+    other = f"-{scheme}-5eb63bbbe01eeed093cb22bb8f5acdc3,0123456789abcdef,10"
     meddle(
         box,
         lambda pod, request: (
-            Response(200, {**node.config.sections, "admins": {"admin": old}}, dict(SERVER))
+            Response(200, {**node.config.sections, "admins": {"admin": other}}, dict(SERVER))
             if pod == "couchdb-1" and request.path == "/_node/_local/_config"
             else None
         ),
