@@ -300,10 +300,15 @@ class Adopter:
                         other = infos.get((target, file))
                         if other is None or target == source:
                             continue
-                        name = purge_checkpoint_name(info.uuid, other.uuid)
-                        if name in checkpoints:
-                            revision = checkpoints[name].revision
-                            clients[source].delete_local(file, name, revision)
+                        # Before 3.5.2 what the other has fetched by itself is noted here, too,
+                        # under the name that is the other's own (mem3_rpc, load_purge_infos_rpc).
+                        for name in (
+                            purge_checkpoint_name(info.uuid, other.uuid),
+                            purge_checkpoint_name(other.uuid, info.uuid),
+                        ):
+                            if name in checkpoints:
+                                revision = checkpoints[name].revision
+                                clients[source].delete_local(file, name, revision)
 
     def _places(self, shard_map: ShardMap) -> dict[ShardFile, list[str]]:
         """By file of a map, the nodes of ours that have it, or may: as they are called now."""

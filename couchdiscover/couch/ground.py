@@ -15,6 +15,7 @@ from couchdiscover.couch.client import (
 from couchdiscover.couch.copies import Nodes, differing_security, read_files, read_pairs
 from couchdiscover.couch.volumes import Part, read_histories, read_infos, read_volume
 from couchdiscover.decide.copies import (
+    LISTS_PURGES,
     LOOK_REQUESTS,
     Pair,
     Proof,
@@ -165,23 +166,31 @@ class Reader:
         targets = tuple(sorted({target for target in merged.values() if target}))
         return Replications(len(merged), targets)
 
-    def came_back(self, ground: Ground) -> dict[str, tuple[str, ...] | None]:
+    def came_back(self, ground: Ground) -> dict[str, tuple[str, ...] | None] | None:
         """By database with a copy that is an older state of itself, documents that were purged and
         that its fellows have again, by their ids.
 
         They do not take the same purge twice, so that handing it on would make copies differ. None
-        where it cannot be told: CouchDB lists what was purged since 3.4; before, a copy that holds
-        more than its fellow tells that it alone has them.
+        for a database where it cannot be told: CouchDB lists what was purged since 3.4; before, a
+        copy that holds more than its fellow tells that it alone has them. None for all where a
+        question was not answered.
         """
         proof = ground.proof
         if proof is None or ground.unsettled:
             return {}
         pairs: dict[str, list[Pair]] = {}
         for pair in sorted(proof.rolled_back | proof.uneven | proof.lagging):
-            pairs.setdefault(pair.file.database, []).append(pair)
+            if pair.file.database in ground.maps:
+                pairs.setdefault(pair.file.database, []).append(pair)
         nodes = self._nodes(ground.view)
-        lead = nodes.clients.get(ground.lead.name)
-        return {name: _came_back(name, each, proof, nodes, lead) for name, each in pairs.items()}
+        listed = ground.lead.release >= LISTS_PURGES
+        lead = nodes.clients[ground.lead.name] if listed else None
+        try:
+            return {
+                name: _came_back(name, each, proof, nodes, lead) for name, each in pairs.items()
+            }
+        except CouchFailure:
+            return None
 
     def securities(self, view: ClusterView, maps: Iterable[ShardMap]) -> dict[str, tuple[str, ...]]:
         """Databases whose ``_security`` is not the same on all nodes."""
@@ -270,19 +279,19 @@ def shifted(
 def _came_back(
     database: str, pairs: Sequence[Pair], proof: Proof, nodes: Nodes, lead: CouchNode | None
 ) -> tuple[str, ...] | None:
-    """Of one database, see ``Reader.came_back``."""
-    try:
-        purged = lead.purged(database) if lead is not None else None
-    except CouchFailure:
-        purged = None
-    if purged is None:
+    """Of one database, see ``Reader.came_back``; ``lead`` is None where purges are not listed.
+
+    Raises CouchFailure where a question was not answered.
+    """
+    if lead is None:
         return () if proof.surplus & frozenset(pairs) else None
+    purged = lead.purged(database)
     older = {pair for pair in pairs if pair in proof.lagging | proof.rolled_back}
-    theirs = {(pair.target, pair.file) for pair in older}
+    theirs = {(pair.target, pair.file) for pair in older} | proof.knowing_less(pairs)
     copies = {(pair.source, pair.file) for pair in older or pairs} - theirs if purged else set()
     lacking = nodes.ask(sorted(copies), lambda client, file: client.file_lacks(file, purged))
     if lacking.keys() != copies:
-        return None
+        raise StaleError(f"not every copy of {database} could be asked what it lacks")
     there = {
         name
         for missing in lacking.values()

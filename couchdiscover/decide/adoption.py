@@ -61,7 +61,7 @@ def decide_adoption(ground: Ground) -> Decision:
     if living := _living(ground):
         return living
     if not ground.unsettled and not ground.stale and not ground.survey.untold:
-        return _rolled_back(ground) or _in_doubt(ground) or Done(remarks(ground))
+        return _rolled_back(ground) or _in_doubt(ground) or _unseen(ground) or Done(remarks(ground))
     if ground.stale or ground.survey.untold:
         if hindrance := _misuse(ground) or _hindrance(ground):
             return hindrance
@@ -158,6 +158,8 @@ def _unknown(ground: Ground) -> Wait | None:
             reasons.setdefault(
                 "", Plain(f"to tell whether {some(unread)} would start replications")
             )
+    if ground.came_back is None:
+        reasons.setdefault("", Plain("to tell which documents that were purged are there again"))
     if ground.shifts is None:
         reasons.setdefault("", Plain("to look at all copies of volumes that changed places"))
     if not reasons and ground.survey.unrelated is None:
@@ -432,7 +434,7 @@ def _rolled_back(ground: Ground) -> Decision | None:
     if proof is None:
         return None
     amiss = proof.rolled_back | proof.uneven | proof.lagging | proof.handed_on
-    kept = {name for name, ids in ground.came_back.items() if ids != ()} - ground.synced
+    kept = {name for name, ids in (ground.came_back or {}).items() if ids != ()} - ground.synced
     concerned = tuple(p for p in proof.pairs if p in amiss and p.file.database not in kept)
     if not concerned:
         return None
@@ -450,6 +452,19 @@ def _in_doubt(ground: Ground) -> Wait | None:
     return Wait({"": Plain(f"to tell whether copies of {some(names)} are older than others")})
 
 
+def _unseen(ground: Ground) -> Wait | None:
+    """Copies that nobody could compare: what was not looked at is not "nothing to adopt"."""
+    proof = ground.proof
+    if proof is None or proof.surveyed:
+        return None
+    unseen = frozenset(proof.pairs) - proof.seen
+    names = {pair.file.database for pair in unseen}
+    pods = {node.name: node.pod for node in ground.view.nodes}
+    of = sorted({pods.get(name, name) for pair in unseen for name in (pair.source, pair.target)})
+    told = f"{len(unseen)} of {len(proof.pairs)} pairs are left, of {some(names)} on {some(of)}"
+    return Wait({"": Plain(f"to compare all shard copies: {told}")}, advancing=(len(proof.seen), 0))
+
+
 def _sync(ground: Ground, databases: Collection[str]) -> Do:
     return Do((SyncAdopted(ground.lead.pod, tuple(sorted(databases, key=adoption_order))),))
 
@@ -465,7 +480,7 @@ def _do(steps: Iterable[Step]) -> Do | None:
 def ending(ground: Ground) -> Refuse | None:
     """What is left for a person, once everything else is done and marked."""
     left = {**ground.survey.stranded, **ground.refused}
-    back = {name: ids for name, ids in ground.came_back.items() if ids}
+    back = {name: ids for name, ids in (ground.came_back or {}).items() if ids}
     told = [stranded_note(left)] if left else []
     if back:
         each = "; ".join(f"of {name} {some(ids)}" for name, ids in sorted(back.items()))
@@ -493,11 +508,7 @@ def remarks(ground: Ground) -> tuple[str, ...]:
         )
     if ground.left_out:
         notes.append(f"{some(ground.left_out)} were not asked for, and stay under former names")
-    proof = ground.proof
-    if proof is not None and not ground.unsettled and not proof.surveyed:
-        unseen, pairs = len(proof.pairs) - len(proof.seen), len(proof.pairs)
-        notes.append(f"{unseen} of {pairs} pairs of shard copies could not be compared")
-    if untold := [name for name, ids in ground.came_back.items() if ids is None]:
+    if untold := [name for name, ids in (ground.came_back or {}).items() if ids is None]:
         notes.append(
             f"{some(untold)}: a copy knows of fewer purges than it was handed, and whether purged "
             "documents have come back from it nobody can tell (CouchDB lists them since 3.4)"

@@ -53,7 +53,7 @@ def marks_due(ground: Ground, pods: Iterable[str]) -> tuple[str, ...]:
     for pod in pods:
         node, mark = ground.view.sight(pod), ground.survey.mark(pod)
         name = node.name if isinstance(node, NodeView) else ""
-        if mark is None or mark.node != name or set(was[pod]) - set(mark.was):
+        if mark is None or not mark.at or mark.node != name or set(was[pod]) - set(mark.was):
             due.append(pod)
     return tuple(due)
 

@@ -282,6 +282,18 @@ class Proof:
     def _purged(reading: Reading, purge_seq: int) -> bool:
         return reading.purges is not None and reading.purges.seq >= purge_seq
 
+    def knowing_less(self, pairs: Iterable[Pair]) -> frozenset[tuple[str, ShardFile]]:
+        """Copies, by their nodes' Erlang names, that know of fewer purges than another of theirs.
+
+        Each copy is handed every purge once. So such a one still takes what it does not know, also
+        where its fellows have forgotten whom they handed it to.
+        """
+        known = {(p.source, p.file): self.baseline[p][1] for p in pairs if p in self.baseline}
+        most: dict[ShardFile, int] = {}
+        for (_, file), count in known.items():
+            most[file] = max(count, most.get(file, 0))
+        return frozenset(copy for copy, count in known.items() if count < most[copy[1]])
+
     def progress(self) -> tuple[int, int]:
         """Grows while copies are being filled; databases that are made meanwhile do not count."""
         origin = self.origin or frozenset(self.pairs)

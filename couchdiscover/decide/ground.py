@@ -51,9 +51,10 @@ class Ground:
     None where that could not be told.
     ``proof`` is about the copies of what has been adopted, None as long as nobody looked.
     ``came_back`` are documents that were purged and that all copies have again, by database; None
-    where that cannot be told. ``securities`` are databases whose ``_security`` differs between the
-    nodes that have copies, once all else is done. ``rewritten`` are databases whose maps this
-    run has changed, ``synced`` those that it has had pushed since.
+    where CouchDB does not tell, and for all while some question was not answered. ``securities``
+    are databases whose ``_security`` differs between the nodes that have copies, once all else is
+    done. ``rewritten`` are databases whose maps this run has changed, ``synced`` those that it has
+    had pushed since.
     """
 
     topology: Topology
@@ -65,7 +66,7 @@ class Ground:
     replications: Mapping[str, Replications] = field(default_factory=dict)
     proof: Proof | None = None
     shifts: Mapping[str, Mapping[str, tuple[str, ...]]] | None = field(default_factory=dict)
-    came_back: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    came_back: Mapping[str, tuple[str, ...] | None] | None = field(default_factory=dict)
     securities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rewritten: frozenset[str] = frozenset()
     synced: frozenset[str] = frozenset()
@@ -116,7 +117,9 @@ class Ground:
         moved = {former.pod for former in self.formers.values()} | self.survey.permuted.keys()
         marks = {node.pod: self.survey.mark(node.pod) for node in self.view.nodes}
         names = {node.pod: node.name for node in self.view.nodes}
-        foreign = {pod for pod, mark in marks.items() if mark and mark.node != names[pod]}
+        foreign = {
+            p for p, mark in marks.items() if mark and not (mark.at and mark.node == names[p])
+        }
         named = {n for name in self.rewritten if name in self.maps for n in self.maps[name].names}
         touched = {pod for pod, name in names.items() if name in named}
         return frozenset(moved | foreign | touched)

@@ -29,6 +29,9 @@ from couchdiscover.state.steps import (
 from couchdiscover.state.topology import Topology
 from couchdiscover.state.volumes import Mark, ShardMap, Volume
 
+SIMULATED_AT = "by then"
+"""When a mark is written that no run has written yet."""
+
 ROUNDS = 8
 """More rounds of steps than any plan has: enable and join, finish, databases, identity."""
 
@@ -230,7 +233,7 @@ def _verified(node: NodeView) -> Volume:
         maps=known.maps or (),
         uuid=uuid,
         traces=known.traces or (),
-        mark=known.mark or Mark(node.name, uuid, {}),
+        mark=known.mark or Mark(node.name, uuid, {}, at=SIMULATED_AT),
     )
 
 

@@ -468,11 +468,12 @@ class Survey:
         """Pods whose volumes are being adopted, and the names that they had: nothing is proven yet.
 
         An adoption leaves a mark without a time before its first step, and the real one at the end.
+        Also of a volume that was put back meanwhile at the pod whose it was: the maps have changed.
         """
         return {
             node.pod: mark.node
             for node in self.nodes
-            if (mark := self.mark(node.pod)) is not None and mark.node != node.name and not mark.at
+            if (mark := self.mark(node.pod)) is not None and not mark.at
         }
 
     @cached_property
@@ -501,8 +502,13 @@ class Survey:
                 continue
             if mark is not None and mark.node == own:
                 continue
+            # What an adoption has found out before its first step is not judged anew by maps that
+            # it has rewritten since.
+            begun = mark.node if mark is not None and not mark.at else None
             for name in self._claims(pod):
-                if name in self.expected_names and self.named_files(name) <= volume.files:
+                if name in self.expected_names and (
+                    name == begun or self.named_files(name) <= volume.files
+                ):
                     found[pod] = name
                     break
         return found if len(set(found.values())) == len(found) else {}

@@ -222,6 +222,8 @@ class Server:
                 await writer.drain()
                 if request.headers.get("connection", "").lower() == "close":
                     return
+        except asyncio.CancelledError:
+            pass  # the sandbox is being closed; what raises here is printed with a traceback
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             return  # the other side went away, or does not speak HTTP
         finally:

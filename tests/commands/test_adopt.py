@@ -1,9 +1,12 @@
 """``adopt`` on volumes whose nodes have other names now: snapshots, clones, renamed sets."""
 
+import asyncio
 import fnmatch
+import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from couchdiscover.couch import ground as reading
 from couchdiscover.couch.adoption import Adopter
 from couchdiscover.errors import UsageProblem
 from couchdiscover.sandbox import Sandbox
+from couchdiscover.sandbox.box import Proceed
+from couchdiscover.sandbox.http import Request, Response, Wire
 from tests.support.adopting import (
     DOCUMENTS,
     Make,
@@ -266,6 +271,78 @@ def test_volumes_that_changed_places_under_present_names(
     nothing_left(couchdiscover, box)
 
 
+MANY = {f"one{number}": 1 for number in range(4)} | {f"two{number}": 2 for number in range(4)}
+"""So many databases of few copies that each kind of placement is among them."""
+
+
+def test_many_databases_of_volumes_that_changed_places(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """A map that was rewritten names what its node did not have then: no reason for doubts."""
+    made = original(sandbox, couchdiscover, tmp_path, databases=MANY)
+    box = made.restored(sandbox, [1, 0, 2], namespace="prod")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    readable(box, MANY)
+    nothing_left(couchdiscover, box)
+
+
+def test_volumes_that_are_put_back_in_the_midst_of_an_adoption(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """Some maps name the places that the volumes had meanwhile: nothing is whole yet."""
+    made = original(sandbox, couchdiscover, tmp_path, databases=MANY)
+    box = made.restored(sandbox, [1, 0, 2], namespace="prod")
+    killed_at(couchdiscover, box, lambda request: "_dbs/two" in request.path)
+    found = snapshots(box, tmp_path)
+    for pod in box.pods:
+        box.stop(pod)
+    mount(box, [found[1], found[0], found[2]])
+    start(box)
+    assert couchdiscover("check", environment=box.environment()).code in (3, 6)
+    assert couchdiscover("run", environment=box.environment()).code in (3, 6)
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    readable(box, MANY)
+    nothing_left(couchdiscover, box)
+
+
+def killed_at(
+    couchdiscover: Command, box: Sandbox, point: Callable[[Request], bool], *, method: str = "PUT"
+) -> None:
+    """Kills an adoption at its first request of a kind, which is not taken."""
+
+    async def kill(pod: str, request: Request, proceed: Proceed) -> Response | Wire:
+        if request.method == method and point(request):
+            process.kill()
+            await asyncio.sleep(0.3)
+            return Wire(reset=True)
+        return await proceed()
+
+    box.intercept = kill
+    process = couchdiscover.start("adopt", "-o", "json", environment=box.environment())
+    process.communicate(timeout=60)
+    box.intercept = None
+    assert process.returncode == -signal.SIGKILL
+
+
+def failing(
+    box: Sandbox, point: Callable[[str, Request], bool], answer: Response | Wire, times: range
+) -> list[int]:
+    """Has some requests of a kind, counted from 0, answered so; returns what counts them."""
+    counted: list[int] = []
+
+    async def fail(pod: str, request: Request, proceed: Proceed) -> Response | Wire:
+        if point(pod, request):
+            counted.append(len(counted))
+            if counted[-1] in times:
+                return answer
+        return await proceed()
+
+    box.intercept = fail
+    return counted
+
+
 def different_moments(
     sandbox: Make, couchdiscover: Command, tmp_path: Path, **options: Any
 ) -> Sandbox:
@@ -409,6 +486,55 @@ def test_an_older_snapshot_under_its_own_name_loses_what_was_purged(
     assert all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods)
     for pod in box.pods:
         assert call(pod, "GET", "/db/d1")[0] == 404
+    nothing_left(couchdiscover, box)
+
+
+QUESTIONS: dict[str, tuple[Callable[[str, Request], bool], range]] = {
+    "what it lacks": (lambda pod, r: r.path.endswith("/_revs_diff"), range(1)),
+    "what was purged": (lambda pod, r: r.path == "/db/_purged_infos", range(1)),
+    "its files": (lambda pod, r: pod == "couchdb-1" and "/shards" in r.path, range(1, 4)),
+    "the push": (lambda pod, r: r.path == "/db/_sync_shards", range(1)),
+}
+"""What is asked of nodes where one is an older snapshot, and which of these fails."""
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("answer", [Wire(reset=True), Response(500, {"error": "it_failed"})])
+def test_a_question_that_fails_is_no_sign_that_an_older_snapshot_is_none(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path, question: str, answer: Response | Wire
+) -> None:
+    box, call = rolled_back(sandbox, couchdiscover, tmp_path)
+    point, times = QUESTIONS[question]
+    asked = failing(box, point, answer, times)
+    ended = run(couchdiscover, box)
+    assert asked
+    assert ended.code == 0, ended.err
+    assert not any("nobody can tell" in warning for warning in ended.json["warnings"])
+    box.intercept = None
+    assert all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods)
+    nothing_left(couchdiscover, box)
+
+
+@pytest.mark.parametrize("question", ["what it lacks", "what was purged", "its files"])
+def test_a_question_that_is_never_answered_is_told(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path, question: str
+) -> None:
+    box, _ = rolled_back(sandbox, couchdiscover, tmp_path)
+    point, _ = QUESTIONS[question]
+    failing(box, point, Response(500, {"error": "it_failed"}), range(10_000))
+    failed = run(couchdiscover, box, "--timeout", "5s")
+    assert (failed.code, failed.json["steps"]) == (4, []), failed.err
+
+
+def test_killed_before_the_push_to_an_older_snapshot(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path
+) -> None:
+    """Its fellows have forgotten by then whom they handed their purges to."""
+    box, call = rolled_back(sandbox, couchdiscover, tmp_path)
+    killed_at(couchdiscover, box, lambda r: r.path == "/db/_sync_shards", method="POST")
+    ended = run(couchdiscover, box)
+    assert ended.code == 0, ended.err
+    assert all(call.count(pod, "db") == DOCUMENTS + 2 for pod in box.pods)
     nothing_left(couchdiscover, box)
 
 

@@ -84,7 +84,7 @@ def read(node: NodeView) -> NodeView:
     if node.volume is None or node.volume.traces is not None:
         return node
     uuid = f"{node.pod}'s"
-    mark = Mark(node.name, uuid, {erlang_name(n): (f"couchdb-{n}'s",) for n in range(6)})
+    mark = Mark(node.name, uuid, {erlang_name(n): (f"couchdb-{n}'s",) for n in range(6)}, "2026")
     return replace(node, volume=replace(node.volume, uuid=uuid, traces=(), mark=mark))
 
 

@@ -18,8 +18,9 @@ from couchdiscover.decide.adoption_marks import (
     former_names,
     marks_due,
 )
-from couchdiscover.decide.copies import equal
+from couchdiscover.decide.copies import Proof, equal
 from couchdiscover.decide.ground import (
+    Ground,
     Replications,
     Wishes,
 )
@@ -370,9 +371,15 @@ def test_without_anything_to_adopt_nothing_is_done() -> None:
     assert decision == Done()
 
 
+def all_seen(made: Ground) -> Proof:
+    """All copies were read, and nothing is amiss."""
+    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    return replace(proof, seen=frozenset(proof.pairs))
+
+
 def test_copies_that_were_rolled_back_are_synced_and_proven() -> None:
     made = settled(marks=False)
-    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    proof = all_seen(made)
     pair = proof.pairs[0]
     found = replace(made, proof=replace(proof, rolled_back=frozenset({pair})))
     assert steps(decide_adoption(found)) == [SyncAdopted("couchdb-0", ("a",))]
@@ -385,9 +392,27 @@ def test_copies_that_were_rolled_back_are_synced_and_proven() -> None:
     assert isinstance(decide_adoption(healed), Done)
 
 
+def test_whether_purged_documents_are_there_again_is_waited_for_where_it_was_not_answered() -> None:
+    made = settled(marks=False)
+    waiting = decide_adoption(replace(made, proof=all_seen(made), came_back=None))
+    assert isinstance(waiting, Wait)
+    assert "documents that were purged are there again" in str(waiting.reasons[""])
+    assert ending(replace(made, came_back=None)) is None
+
+
+def test_who_knows_of_fewer_purges_than_a_fellow_is_the_older_one() -> None:
+    """Also where nobody remembers any more to have handed them on."""
+    proof = all_seen(settled(marks=False))
+    counts = {new(0): 3, new(1): 0, new(2): 3}
+    known = replace(proof, baseline={pair: (9, counts[pair.source]) for pair in proof.pairs})
+    found = known.knowing_less(proof.pairs)
+    assert found == {(new(1), pair.file) for pair in proof.pairs}
+    assert proof.knowing_less(proof.pairs) == frozenset()
+
+
 def test_copies_that_may_lack_purges_are_handed_them_once_more() -> None:
     made = settled(marks=False)
-    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    proof = all_seen(made)
     pair = proof.pairs[0]
     doubted = replace(made, proof=replace(proof, lagging=frozenset({pair})))
     assert steps(decide_adoption(doubted)) == [SyncAdopted("couchdb-0", ("a",))]
@@ -405,7 +430,7 @@ def test_purges_are_not_handed_on_where_what_was_purged_is_everywhere_again(
 ) -> None:
     """Only the older copy would take them, and differ from all others then."""
     made = settled(marks=False)
-    proof = equal(made.maps.values(), [new(n) for n in range(3)])
+    proof = all_seen(made)
     lagging = replace(proof, lagging=frozenset({proof.pairs[0]}))
     found = replace(made, proof=lagging, came_back={"a": came_back})
     decision = decide_adoption(found)
@@ -422,13 +447,13 @@ def test_purges_are_not_handed_on_where_what_was_purged_is_everywhere_again(
 
 
 def test_copies_that_were_not_compared_are_no_nothing_to_adopt() -> None:
-    """Of two that differ a second look tells; those that nobody could look at are told."""
+    """Of two that differ a second look tells; those that nobody could look at are waited for."""
     made = settled(marks=False)
     proof = equal(made.maps.values(), [new(n) for n in range(3)])
     unseen = decide_adoption(replace(made, proof=proof))
-    assert isinstance(unseen, Done)
-    assert unseen.warnings == (f"{len(proof.pairs)} of {len(proof.pairs)} pairs of shard copies "
-                               "could not be compared",)  # fmt: skip
+    assert isinstance(unseen, Wait)
+    told = f"compare all shard copies: {len(proof.pairs)} of {len(proof.pairs)} pairs are left"
+    assert told in str(unseen.reasons[""])
     one, other = FileInfo("f" * 32, 3, 0, 3), FileInfo("e" * 32, 4, 0, 4)
     seen = replace(proof, seen=frozenset(proof.pairs), suspected={proof.pairs[0]: (one, other)})
     doubted = decide_adoption(replace(made, proof=seen))
@@ -493,7 +518,7 @@ def test_the_last_marks_keep_the_former_names_and_are_written_once() -> None:
     def own(node: NodeView) -> NodeView:
         assert node.volume is not None
         was = former_names(made)[node.pod]
-        mark = Mark(node.name, node.volume.uuid or "", {}, was=was)
+        mark = Mark(node.name, node.volume.uuid or "", {}, was=was, at="2026-11-27T20:00:00Z")
         return replace(node, volume=replace(node.volume, mark=mark))
 
     assert marks_due(with_nodes(made, own), pods) == ()

@@ -51,7 +51,7 @@ def uuid(ordinal: int) -> str:
 def volume(ordinal: int, **changes: object) -> Volume:
     """A volume that was read whole, and marked."""
     seen = {erlang_name(n): (uuid(n),) for n in range(3)}
-    mark = Mark(erlang_name(ordinal), uuid(ordinal), seen)
+    mark = Mark(erlang_name(ordinal), uuid(ordinal), seen, "2026")
     whole = Volume(frozenset({FILE}), (USERS,), uuid(ordinal), mark, (), frozenset())
     return replace(whole, **changes)  # type: ignore[arg-type]
 

@@ -550,7 +550,7 @@ def test_marks_are_due_where_they_are_missing_or_have_seen_others() -> None:
     assert marks_due(groups(view(*bare)), bare, Policy(mark=False)) == ()
     unread = [*nodes[:2], replace(nodes[2], volume=None)]
     assert marks_due(groups(view(*unread)), unread, Policy()) == ()
-    mark = Mark(erlang_name(0), "couchdb-0's", {erlang_name(1): ("couchdb-1's",)})
+    mark = Mark(erlang_name(0), "couchdb-0's", {erlang_name(1): ("couchdb-1's",)}, "2026")
     first = replace(nodes[0], volume=replace(nodes[0].volume or Volume(), mark=mark))
     renewed = [first, *nodes[1:]]
     assert marks_due(groups(view(*renewed)), renewed, Policy()) == ("couchdb-0",)
