@@ -455,9 +455,14 @@ def _in_doubt(ground: Ground) -> Wait | None:
 def _unseen(ground: Ground) -> Wait | None:
     """Copies that nobody could compare: what was not looked at is not "nothing to adopt"."""
     proof = ground.proof
-    if proof is None or proof.surveyed:
+    if proof is None:
         return None
-    unseen = frozenset(proof.pairs) - proof.seen
+    # One that was deleted since, or made anew under other files, has no copies to compare.
+    there = {(each.database, each.suffix) for each in ground.maps.values()}
+    left = frozenset(proof.pairs) - proof.seen
+    unseen = [pair for pair in left if (pair.file.database, pair.file.suffix) in there]
+    if not unseen:
+        return None
     names = {pair.file.database for pair in unseen}
     pods = {node.name: node.pod for node in ground.view.nodes}
     of = sorted({pods.get(name, name) for pair in unseen for name in (pair.source, pair.target)})
