@@ -14,6 +14,7 @@ from couchdiscover.decide.common import RECONNECT_SECONDS
 from couchdiscover.decide.copies import security_note
 from couchdiscover.decide.ground import Ground, adoption_order
 from couchdiscover.decide.identity import Drift
+from couchdiscover.decide.merging import NAMED, some
 from couchdiscover.decide.verification import (
     changed_places,
     clone_refusal,
@@ -45,9 +46,6 @@ from couchdiscover.state.steps import (
     SyncAdopted,
     Wait,
 )
-
-NAMED = 5
-"""How many names a sentence has; the rest are counted."""
 
 OWN_KEYS = frozenset({"_id", "_rev"})
 
@@ -552,10 +550,3 @@ def uuid_remarks(ground: Ground, found: Drift, *, repair: bool) -> tuple[str, ..
         f"replications of {some(starting)} go by the server's [couchdb] uuid, {whose}: where that "
         "is the original's they go on from its checkpoints, else all begin anew",
     )
-
-
-def some(names: Collection[str]) -> str:
-    """The first few of many names."""
-    shown = sorted(names)[:NAMED]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
