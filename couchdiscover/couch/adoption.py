@@ -16,7 +16,7 @@ from couchdiscover.couch.copies import Nodes, read_files
 from couchdiscover.couch.executor import Outcome
 from couchdiscover.couch.ground import StaleError, shifted
 from couchdiscover.decide.adoption import OWN_KEYS
-from couchdiscover.decide.copies import purge_checkpoint_name
+from couchdiscover.decide.copies import purge_checkpoint_names
 from couchdiscover.decide.ground import Ground
 from couchdiscover.decide.shard_maps import (
     new_ranges,
@@ -295,20 +295,16 @@ class Adopter:
                     info = infos.get((source, file))
                     if info is None or info.purge_seq == 0:
                         continue
+                    others = [infos.get((name, file)) for name in names if name != source]
+                    notes = {
+                        note
+                        for other in others
+                        if other is not None
+                        for note in purge_checkpoint_names(info.uuid, other.uuid)
+                    }
                     checkpoints = clients[source].checkpoints(file)
-                    for target in names:
-                        other = infos.get((target, file))
-                        if other is None or target == source:
-                            continue
-                        # Before 3.5.2 what the other has fetched by itself is noted here, too,
-                        # under the name that is the other's own (mem3_rpc, load_purge_infos_rpc).
-                        for name in (
-                            purge_checkpoint_name(info.uuid, other.uuid),
-                            purge_checkpoint_name(other.uuid, info.uuid),
-                        ):
-                            if name in checkpoints:
-                                revision = checkpoints[name].revision
-                                clients[source].delete_local(file, name, revision)
+                    for note in sorted(notes & checkpoints.keys()):
+                        clients[source].delete_local(file, note, checkpoints[note].revision)
 
     def _places(self, shard_map: ShardMap) -> dict[ShardFile, list[str]]:
         """By file of a map, the nodes of ours that have it, or may: as they are called now."""

@@ -11,7 +11,7 @@ from couchdiscover.decide.copies import (
     Proof,
     Reading,
     checkpoint_name,
-    purge_checkpoint_name,
+    purge_checkpoint_names,
 )
 from couchdiscover.net.workers import for_each
 from couchdiscover.state.volumes import Checkpoint, FileInfo, ShardFile, ShardMap
@@ -108,8 +108,16 @@ def _reading(
         target,
         at_source.get(name),
         at_target.get(name),
-        purges=at_source.get(purge_checkpoint_name(source.uuid, target.uuid)) if purges else None,
+        purges=_purges(at_source, source, target) if purges else None,
     )
+
+
+def _purges(
+    at_source: Mapping[str, Checkpoint], source: FileInfo, target: FileInfo
+) -> Checkpoint | None:
+    """How far the source's purges are known to be at the target."""
+    found = (at_source.get(name) for name in purge_checkpoint_names(source.uuid, target.uuid))
+    return max((each for each in found if each), key=lambda each: each.seq, default=None)
 
 
 def differing_security(maps: Iterable[ShardMap], nodes: Nodes) -> dict[str, tuple[str, ...]]:

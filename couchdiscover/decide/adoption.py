@@ -14,6 +14,7 @@ from couchdiscover.decide.common import RECONNECT_SECONDS
 from couchdiscover.decide.copies import security_note
 from couchdiscover.decide.ground import Ground, adoption_order
 from couchdiscover.decide.identity import Drift
+from couchdiscover.decide.merging import NAMED, some
 from couchdiscover.decide.verification import (
     changed_places,
     clone_refusal,
@@ -45,9 +46,6 @@ from couchdiscover.state.steps import (
     SyncAdopted,
     Wait,
 )
-
-NAMED = 5
-"""How many names a sentence has; the rest are counted."""
 
 OWN_KEYS = frozenset({"_id", "_rev"})
 
@@ -455,9 +453,14 @@ def _in_doubt(ground: Ground) -> Wait | None:
 def _unseen(ground: Ground) -> Wait | None:
     """Copies that nobody could compare: what was not looked at is not "nothing to adopt"."""
     proof = ground.proof
-    if proof is None or proof.surveyed:
+    if proof is None:
         return None
-    unseen = frozenset(proof.pairs) - proof.seen
+    # One that was deleted since, or made anew under other files, has no copies to compare.
+    there = {(each.database, each.suffix) for each in ground.maps.values()}
+    left = frozenset(proof.pairs) - proof.seen
+    unseen = [pair for pair in left if (pair.file.database, pair.file.suffix) in there]
+    if not unseen:
+        return None
     names = {pair.file.database for pair in unseen}
     pods = {node.name: node.pod for node in ground.view.nodes}
     of = sorted({pods.get(name, name) for pair in unseen for name in (pair.source, pair.target)})
@@ -547,10 +550,3 @@ def uuid_remarks(ground: Ground, found: Drift, *, repair: bool) -> tuple[str, ..
         f"replications of {some(starting)} go by the server's [couchdb] uuid, {whose}: where that "
         "is the original's they go on from its checkpoints, else all begin anew",
     )
-
-
-def some(names: Collection[str]) -> str:
-    """The first few of many names."""
-    shown = sorted(names)[:NAMED]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -507,9 +507,13 @@ def checkpoint_name(source: str, target: str) -> str:
     return f"_local/shard-sync-{_term_hash(source)}-{_term_hash(target)}"
 
 
-def purge_checkpoint_name(source: str, target: str) -> str:
-    """The local document, at the source, that says how far its purges were pushed."""
-    return f"_local/purge-mem3-{source}-{target}"
+def purge_checkpoint_names(source: str, target: str) -> tuple[str, str]:
+    """The local documents, at the source, that say how far the target has its purges.
+
+    Those that were pushed, and, before CouchDB 3.5.2, those that the target has fetched by itself,
+    under what is the name of its own (``load_purge_infos_rpc`` in src/mem3/src/mem3_rpc.erl).
+    """
+    return f"_local/purge-mem3-{source}-{target}", f"_local/purge-mem3-{target}-{source}"
 
 
 def _term_hash(uuid: str) -> str:

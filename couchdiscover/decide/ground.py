@@ -117,12 +117,10 @@ class Ground:
         moved = {former.pod for former in self.formers.values()} | self.survey.permuted.keys()
         marks = {node.pod: self.survey.mark(node.pod) for node in self.view.nodes}
         names = {node.pod: node.name for node in self.view.nodes}
-        foreign = {
-            p for p, mark in marks.items() if mark and not (mark.at and mark.node == names[p])
-        }
+        foreign = {pod for pod, mark in marks.items() if mark and mark.node != names[pod]}
         named = {n for name in self.rewritten if name in self.maps for n in self.maps[name].names}
         touched = {pod for pod, name in names.items() if name in named}
-        return frozenset(moved | foreign | touched)
+        return frozenset(moved | foreign | self.survey.unfinished.keys() | touched)
 
     # --- databases ---
 

@@ -29,17 +29,12 @@ def denied(refused: Sequence[LoginRefused]) -> Refuse | None:
     return Refuse(Denied, first.reason + more)
 
 
-def _few(texts: Sequence[str]) -> str:
-    """The first three, and how many more there are."""
-    return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
-
-
 def too_old(view: ClusterView) -> Refuse | None:
     """CouchDB 1.x and 2.x are set up otherwise, and are waited for in vain."""
     old = [sight for sight in view if isinstance(sight, TooOld)]
     if not old:
         return None
-    runs = _few([f"{sight.pod} runs CouchDB {sight.version}" for sight in old])
+    runs = some([f"{sight.pod} runs CouchDB {sight.version}" for sight in old])
     return Refuse(UsageProblem, f"{runs}; {MINIMUM} or newer is needed")
 
 
@@ -189,7 +184,7 @@ def lasting_names_note(nodes: Sequence[NodeView]) -> str | None:
     if not by_address:
         return None
     return (
-        f"{_few(by_address)} {'is' if len(by_address) == 1 else 'are'} named by the pod's "
+        f"{some(by_address)} {'is' if len(by_address) == 1 else 'are'} named by the pod's "
         "IP address: a restarted pod has another one, and its databases are not found under the "
         f"new name; start the nodes with {NODENAME} before anything is stored"
     )

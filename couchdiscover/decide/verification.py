@@ -71,7 +71,7 @@ def volume_answer(membership: Membership, own: NodeView) -> Decision | None:
         return None
     named = survey.named_in_maps
     others_named = any(node.name in named for node in membership.view.nodes if node.pod != own.pod)
-    if survey.permuted or (own.name not in named and others_named):
+    if own.name not in named and others_named:
         return Refuse(Unsafe, displaced)
     return Done(
         (displaced,),

@@ -504,7 +504,7 @@ class Survey:
                 continue
             # What an adoption has found out before its first step is not judged anew by maps that
             # it has rewritten since.
-            begun = mark.node if mark is not None and not mark.at else None
+            begun = self.unfinished.get(pod)
             for name in self._claims(pod):
                 if name in self.expected_names and (
                     name == begun or self.named_files(name) <= volume.files

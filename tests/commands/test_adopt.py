@@ -34,6 +34,7 @@ from tests.support.adopting import (
     run,
     truthful,
 )
+from tests.support.bad_days import comes, not_running
 from tests.support.command import Command
 from tests.support.volumes import (
     Caller,
@@ -285,6 +286,39 @@ def test_many_databases_of_volumes_that_changed_places(
     assert ended.code == 0, ended.err
     readable(box, MANY)
     nothing_left(couchdiscover, box)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_pods_of_volumes_that_changed_places_start_one_after_the_other(
+    sandbox: Make, couchdiscover: Command, tmp_path: Path, begun: bool
+) -> None:
+    """As OrderedReady has it; also where an adoption was killed before.
+
+    The third one has its own volume, and asks nobody else for whose theirs were.
+    """
+    made = original(sandbox, couchdiscover, tmp_path, databases=MANY)
+    box = made.restored(sandbox, [1, 0, 2], namespace="prod")
+    if begun:
+        killed_at(couchdiscover, box, lambda request: "_dbs/two" in request.path)
+    not_running(box, *box.pods)
+    before = len(box.writes())
+    for pod in box.pods[:2]:
+        comes(box, pod)
+        ended = couchdiscover(
+            "run", "-o", "json", "--timeout", "10s", environment=box.environment(pod)
+        )
+        assert ended.code == 0, ended.err
+        assert "was left as it is" in ended.json["message"]
+        (warning,) = [w for w in ended.json["warnings"] if "changed places" in w]
+        assert "couchdiscover adopt" in warning
+    assert box.writes()[before:] == []
+    comes(box, box.pods[2])
+    third = couchdiscover("run", environment=box.environment(box.pods[2]))
+    assert third.code == 0, third.err
+    whole_set = couchdiscover("run", "-o", "json", environment=box.environment())
+    assert whole_set.code == 6, whole_set.err
+    assert run(couchdiscover, box).code == 0
+    readable(box, MANY)
 
 
 def test_volumes_that_are_put_back_in_the_midst_of_an_adoption(

@@ -188,7 +188,10 @@ def unprivileged(installed: Path) -> Callable[..., "subprocess.CompletedProcess[
     lacking = [tool for tool in ("unshare", "setpriv") if shutil.which(tool) is None]
     lacking += [] if os.getuid() == 0 else ["root's rights"]
     if lacking:
-        pytest.skip(f"nobody can be become, and nothing mounted, without {' and '.join(lacking)}")
+        pytest.skip(
+            "to run the program as an unprivileged user on read-only file systems, as in the "
+            f"image, takes root, unshare and setpriv: lacking {' and '.join(lacking)}"
+        )
     inner = (
         "mount --make-rprivate / && mount -o remount,bind,ro / && "
         f"! touch {installed}/x 2>/dev/null && cd / && "
@@ -209,10 +212,13 @@ def unprivileged(installed: Path) -> Callable[..., "subprocess.CompletedProcess[
     # What this machine keeps from root, and its Python from nobody, is no fault of the image's.
     mounting = become("true")
     if mounting.returncode != 0:
-        pytest.skip(f"this machine lets root mount nothing: {mounting.stderr.strip()}")
+        pytest.skip(
+            "root may not mount file systems read-only here, as in a container without "
+            f"CAP_SYS_ADMIN: {mounting.stderr.strip()}"
+        )
     python = str(Path(sys.executable).resolve())
     if become(python, "-I", "-c", "pass").returncode != 0:
-        pytest.skip(f"nobody but root may run the Python of these tests: {python}")
+        pytest.skip(f"{python}, the Python of these tests, cannot be run by an unprivileged user")
     return partial(become, program)
 
 

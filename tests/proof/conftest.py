@@ -47,7 +47,7 @@ def make_real(make: Callable[..., Sandbox]) -> Callable[..., Sandbox]:
     """Makes the same of real nodes, each behind a front; they have a pace of their own."""
     homes = real_homes()
     if not homes:
-        pytest.skip("COUCHDB_HOME names no CouchDB release")
+        pytest.skip("no real nodes: COUCHDB_HOME names no installed CouchDB release")
 
     def made(nodes: int = 3, **options: Any) -> Sandbox:
         # One release is enough here; where there are several it is the first that is named.

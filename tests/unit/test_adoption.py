@@ -454,6 +454,8 @@ def test_copies_that_were_not_compared_are_no_nothing_to_adopt() -> None:
     assert isinstance(unseen, Wait)
     told = f"compare all shard copies: {len(proof.pairs)} of {len(proof.pairs)} pairs are left"
     assert told in str(unseen.reasons[""])
+    deleted = [replace(pair, file=replace(pair.file, suffix=".0")) for pair in proof.pairs]
+    assert decide_adoption(replace(made, proof=replace(proof, pairs=tuple(deleted)))) == Done(())
     one, other = FileInfo("f" * 32, 3, 0, 3), FileInfo("e" * 32, 4, 0, 4)
     seen = replace(proof, seen=frozenset(proof.pairs), suspected={proof.pairs[0]: (one, other)})
     doubted = decide_adoption(replace(made, proof=seen))

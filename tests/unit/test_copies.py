@@ -23,7 +23,7 @@ from couchdiscover.decide.copies import (
     equal,
     lacking_purges,
     lost_ranges,
-    purge_checkpoint_name,
+    purge_checkpoint_names,
     pushed,
     refilled,
     sample,
@@ -373,10 +373,16 @@ def test_a_fill_is_followed_to_its_end(loop: Loop) -> None:
     assert not look_at(proof, nodes).complete  # B's says 8, and 9 and 10 follow
     world.changes[A, FILE] = 8
     assert not look_at(proof, nodes).complete  # purges are not pushed yet
-    purges = purge_checkpoint_name(f"{1:032x}", f"{2:032x}")
+    purges, fetched = purge_checkpoint_names(f"{1:032x}", f"{2:032x}")
     world.local[A, FILE, purges] = {"purge_seq": 2}
     assert not look_at(proof, nodes).complete  # B has not that many
     world.files[B, FILE] = info(2, 6, purges=2)
+    assert look_at(proof, nodes).complete
+
+    # Before 3.5.2 those that B has fetched by itself are noted under another name.
+    world.local[A, FILE, purges] = {"purge_seq": 1}
+    assert not look_at(proof, nodes).complete
+    world.local[A, FILE, fetched] = {"purge_seq": 2}
     assert look_at(proof, nodes).complete
 
 
